@@ -1,0 +1,1 @@
+"""What is fitted offline and loaded by `edge`."""

@@ -1,0 +1,1 @@
+"""The network: data, losses, training, export. The only room that knows PyTorch."""

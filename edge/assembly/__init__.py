@@ -1,0 +1,1 @@
+"""From strobed frames to registered strips of web: correction, registration, coverage of rows."""

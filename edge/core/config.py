@@ -1,0 +1,98 @@
+"""The configuration: one TOML file, one tree, units in the names.
+
+An unknown key or a bad value is refused with its path. Paths inside the file are relative to the file.
+"""
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from edge.core.errors import ConfigError
+
+Positive = Annotated[float, Meta(gt=0)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class AssemblyConfig(_Section):
+    """`strip_rows`: rows of web handed on at a time."""
+
+    strip_rows: Annotated[int, Meta(ge=16, le=4096, multiple_of=16)] = 256
+
+
+class SegmentationConfig(_Section):
+    """`model`: ONNX file, None for the shipped one; `window_width_px`: widest window the network sees at once."""
+
+    model: Path | None = None
+    window_width_px: Annotated[int, Meta(ge=256, le=16384, multiple_of=16)] = 2048
+
+
+class ClassRule(_Section):
+    """What of a class is worth reporting: smallest area and smallest peak score."""
+
+    min_area_mm2: Annotated[float, Meta(ge=0)] = 0.2
+    min_score: Fraction = 0.0
+
+
+class DefectsConfig(_Section):
+    """`default` for classes without a rule of their own; `classes` by label."""
+
+    default: ClassRule = ClassRule()
+    classes: dict[str, ClassRule] = msgspec.field(
+        default_factory=lambda: {"cavity": ClassRule(min_area_mm2=0.03)}
+    )
+
+    def rule(self, label: str) -> ClassRule:
+        """The rule for a class."""
+        return self.classes.get(label, self.default)
+
+
+class EventsConfig(_Section):
+    """`publish`: ZeroMQ address of the PUB socket; `heartbeat_s`: how often the last sequence number is told."""
+
+    publish: str = "tcp://127.0.0.1:5570"
+    heartbeat_s: Positive = 1.0
+
+
+class Config(_Section):
+    """The whole configuration; every key has a default."""
+
+    line: str = "line"
+    roll: str = ""
+    calibration: Path | None = None
+    assembly: AssemblyConfig = AssemblyConfig()
+    segmentation: SegmentationConfig = SegmentationConfig()
+    defects: DefectsConfig = DefectsConfig()
+    events: EventsConfig = EventsConfig()
+
+
+def load_config(path: Path | None) -> Config:
+    """Read a configuration file; None gives the defaults. Raises ConfigError naming the key."""
+    if path is None:
+        return Config()
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML ({error})") from error
+    try:
+        return msgspec.convert(tree, Config, dec_hook=_path_relative_to(path.parent))
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _path_relative_to(folder: Path) -> Callable[[type, object], object]:
+    def decode(kind: type, value: object) -> object:
+        if kind is Path and isinstance(value, str):
+            return folder / value
+        raise msgspec.ValidationError(f"Expected a path, got {value!r}")
+
+    return decode

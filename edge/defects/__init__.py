@@ -1,0 +1,1 @@
+"""From class maps to defects: components joined across strips, measured in millimetres."""

@@ -1,0 +1,1 @@
+"""Defect, coverage, alarm and status events: outbox, publisher, subscriber."""

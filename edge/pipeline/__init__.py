@@ -1,0 +1,1 @@
+"""The stages in their order, the ledger of web rows, latency."""

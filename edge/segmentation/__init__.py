@@ -1,0 +1,1 @@
+"""From surfaces to class maps: the model file, seamless windows, inference backends."""

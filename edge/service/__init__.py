@@ -1,0 +1,1 @@
+"""What a person runs: replay with its report, evaluation against truth."""

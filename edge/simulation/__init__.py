@@ -1,0 +1,1 @@
+"""A rendered web with planted defects, seen by a camera under four strobed line lights."""

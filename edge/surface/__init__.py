@@ -1,0 +1,1 @@
+"""From registered strips to normals, albedo and the photometric checksum."""
