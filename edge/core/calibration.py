@@ -89,9 +89,7 @@ class Calibration:
             raise CalibrationError(f"calibration: white level {self.white} is not positive")
         smallest = np.linalg.svd(self.light_directions.transpose(2, 0, 1), compute_uv=False)[:, 2].min()
         if smallest < 0.05:
-            raise CalibrationError(
-                "lights lie in one plane, normals cannot be solved: place at least three in different directions"
-            )
+            raise CalibrationError("lights lie in one plane, normals cannot be solved: at least three must differ")
 
     def to_bytes(self) -> bytes:
         """The calibration file; equal calibrations give equal bytes."""

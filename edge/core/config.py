@@ -21,47 +21,45 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pass
 
 
-class AssemblyConfig(_Section):
+class AssemblyConfig(_Section, frozen=True):
     """`strip_rows`: rows of web handed on at a time."""
 
     strip_rows: Annotated[int, Meta(ge=16, le=4096, multiple_of=16)] = 256
 
 
-class SegmentationConfig(_Section):
+class SegmentationConfig(_Section, frozen=True):
     """`model`: ONNX file, None for the shipped one; `window_width_px`: widest window the network sees at once."""
 
     model: Path | None = None
     window_width_px: Annotated[int, Meta(ge=256, le=16384, multiple_of=16)] = 2048
 
 
-class ClassRule(_Section):
+class ClassRule(_Section, frozen=True):
     """What of a class is worth reporting: smallest area and smallest peak score."""
 
     min_area_mm2: Annotated[float, Meta(ge=0)] = 0.2
     min_score: Fraction = 0.0
 
 
-class DefectsConfig(_Section):
+class DefectsConfig(_Section, frozen=True):
     """`default` for classes without a rule of their own; `classes` by label."""
 
     default: ClassRule = ClassRule()
-    classes: dict[str, ClassRule] = msgspec.field(
-        default_factory=lambda: {"cavity": ClassRule(min_area_mm2=0.03)}
-    )
+    classes: dict[str, ClassRule] = msgspec.field(default_factory=lambda: {"cavity": ClassRule(min_area_mm2=0.03)})
 
     def rule(self, label: str) -> ClassRule:
         """The rule for a class."""
         return self.classes.get(label, self.default)
 
 
-class EventsConfig(_Section):
+class EventsConfig(_Section, frozen=True):
     """`publish`: ZeroMQ address of the PUB socket; `heartbeat_s`: how often the last sequence number is told."""
 
     publish: str = "tcp://127.0.0.1:5570"
     heartbeat_s: Positive = 1.0
 
 
-class Config(_Section):
+class Config(_Section, frozen=True):
     """The whole configuration; every key has a default."""
 
     line: str = "line"

@@ -55,7 +55,7 @@ class Strip:
 
     @property
     def rows(self) -> int:
-        return self.planes.shape[1]
+        return int(self.planes.shape[1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +76,7 @@ class Surface:
 
     @property
     def rows(self) -> int:
-        return self.albedo.shape[0]
+        return int(self.albedo.shape[0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +89,7 @@ class ClassMap:
 
     @property
     def rows(self) -> int:
-        return self.class_index.shape[0]
+        return int(self.class_index.shape[0])
 
 
 Polygon = list[tuple[float, float]]
