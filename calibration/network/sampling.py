@@ -1,0 +1,93 @@
+"""Training patches out of whole webs.
+
+A web is a pair: surface channels (C,H,W) f32 and truth (H,W) u8, class indices.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.core.errors import ConfigError
+from edge.core.types import F32, U8
+
+Web = tuple[F32, U8]
+
+
+class PatchSampler:
+    """Draws square patches: half anywhere, half near a pixel of a class drawn evenly, mirrored at random.
+
+    A foil is almost all background: drawn evenly, most patches would teach nothing. Raises ConfigError for webs that
+    do not fit `patch` or `channels`.
+    """
+
+    def __init__(self, webs: Sequence[Web], channels: Sequence[str], classes: int, patch: int, seed: int) -> None:
+        self._webs = webs
+        self._patch = patch
+        self._random = np.random.default_rng(seed)
+        self._signs_x = mirror_signs(channels, "normal_x")
+        self._signs_y = mirror_signs(channels, "normal_y")
+        for surface, truth in webs:
+            _check(surface, truth, len(channels), classes, patch)
+        self.class_pixels = sum(
+            (np.bincount(truth.ravel(), minlength=classes) for _, truth in webs), start=np.zeros(classes, np.int64)
+        )
+        self._area = np.array([truth.size for _, truth in webs], dtype=np.float64)
+        self._area /= self._area.sum()
+        self._pixels_of = [
+            [(index, pixels) for index, (_, truth) in enumerate(webs) if (pixels := np.flatnonzero(truth == k)).size]
+            for k in range(1, classes)
+            if self.class_pixels[k]
+        ]
+
+    def draw(self, count: int) -> tuple[F32, NDArray[np.int64]]:
+        """Patches (count,C,patch,patch) f32 and their truth (count,patch,patch) i64."""
+        drawn = [self._draw_one(near_a_defect=index % 2 == 1) for index in range(count)]
+        return np.stack([surface for surface, _ in drawn]), np.stack([truth for _, truth in drawn]).astype(np.int64)
+
+    def _draw_one(self, near_a_defect: bool) -> Web:
+        index, row, column = self._near_a_defect() if near_a_defect and self._pixels_of else self._anywhere()
+        here = (slice(row, row + self._patch), slice(column, column + self._patch))
+        surface, truth = self._webs[index][0][:, *here], self._webs[index][1][here]
+        if self._random.random() < 0.5:
+            surface, truth = surface[:, :, ::-1] * self._signs_x, truth[:, ::-1]
+        if self._random.random() < 0.5:
+            surface, truth = surface[:, ::-1] * self._signs_y, truth[::-1]
+        return surface, truth
+
+    def _anywhere(self) -> tuple[int, int, int]:
+        index = int(self._random.choice(len(self._webs), p=self._area))
+        height, width = self._webs[index][1].shape
+        row, column = (int(self._random.integers(size - self._patch + 1)) for size in (height, width))
+        return index, row, column
+
+    def _near_a_defect(self) -> tuple[int, int, int]:
+        webs = self._pixels_of[self._random.integers(len(self._pixels_of))]
+        sizes = np.array([pixels.size for _, pixels in webs], dtype=np.float64)
+        index, pixels = webs[self._random.choice(len(webs), p=sizes / sizes.sum())]
+        height, width = self._webs[index][1].shape
+        centre = divmod(int(self._random.choice(pixels)), width)
+        offsets = self._random.integers(self._patch // 8, self._patch - self._patch // 8, size=2)
+        row, column = (
+            int(np.clip(at - offset, 0, size - self._patch))
+            for at, offset, size in zip(centre, offsets, (height, width), strict=True)
+        )
+        return index, row, column
+
+
+def mirror_signs(channels: Sequence[str], flipped: str) -> F32:
+    """Signs (C,1,1) f32 of channels in a mirrored surface: -1 for `flipped`, the component along the mirrored axis."""
+    return np.array([-1 if name == flipped else 1 for name in channels], dtype=np.float32)[:, None, None]
+
+
+def _check(surface: F32, truth: U8, channels: int, classes: int, patch: int) -> None:
+    if surface.shape != (channels, *truth.shape):
+        raise ConfigError(f"training web: surface {surface.shape} does not fit {channels} channels of {truth.shape}")
+    if min(truth.shape) < patch:
+        raise ConfigError(
+            f"training web of {truth.shape} pixels is smaller than a patch of {patch}: render a larger one"
+        )
+    if truth.max() >= classes:
+        raise ConfigError(f"training web holds class {truth.max()}, there are labels for {classes} only")
+    if not np.isfinite(surface).all():
+        raise ConfigError("training web: the surface holds values that are not numbers")

@@ -1,0 +1,70 @@
+"""The U-Net that segments surfaces, as in the thesis (University of Bologna, 2024) after Ronneberger et al. 2015.
+
+Four poolings, two 3x3 convolutions with batch norm and ReLU a level, 2x2 transposed convolutions on the way up, the
+skipped level concatenated, 3x3 final layer. Convolutions keep the size by zero padding.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+LEVELS = 4
+GRID = 1 << LEVELS
+"""Sizes must be multiples of this, and windows must start on them, or the poolings fall between other pixels."""
+HALO = 96
+"""Pixels around a pixel that can change its logits, rounded up to the grid; 94 exactly."""
+
+
+class UNet(nn.Module):
+    """Logits f32 [N,classes,H,W] of a surface f32 [N,channels,H,W]; H and W multiples of GRID.
+
+    `features`: channels of the first level, doubled at each pooling; `shape` keeps the three arguments.
+    The surface is normalised first, with the buffers `mean` and `std` (channels,).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int, classes: int, features: int = 32) -> None:
+        super().__init__()
+        self.shape = (channels, classes, features)
+        widths = [features << level for level in range(LEVELS + 1)]
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+        self.down = nn.ModuleList(
+            _level(before, after) for before, after in zip([channels, *widths], widths, strict=False)
+        )
+        self.pool = nn.MaxPool2d(2)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths[-2::-1])
+        self.merge = nn.ModuleList(_level(2 * width, width) for width in widths[-2::-1])
+        self.final = nn.Conv2d(features, classes, 3, padding=1)
+
+    def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Mean and standard deviation of each input channel."""
+        self.mean.copy_(torch.as_tensor(mean))
+        self.std.copy_(torch.as_tensor(std))
+
+    def forward(self, surface: Tensor) -> Tensor:
+        x = (surface - self.mean[:, None, None]) / self.std[:, None, None]
+        skipped = []
+        for level in self.down[:-1]:
+            x = level(x)
+            skipped.append(x)
+            x = self.pool(x)
+        x = self.down[-1](x)
+        for up, merge in zip(self.up, self.merge, strict=True):
+            x = merge(torch.cat([skipped.pop(), up(x)], dim=1))
+        logits: Tensor = self.final(x)
+        return logits
+
+
+def _level(before: int, after: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for source in (before, after):
+        layers += [
+            nn.Conv2d(source, after, 3, padding=1, bias=False),
+            nn.BatchNorm2d(after, eps=1e-3, momentum=0.1),
+            nn.ReLU(),
+        ]
+    return nn.Sequential(*layers)
