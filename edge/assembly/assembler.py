@@ -1,0 +1,136 @@
+"""From strobed frames to registered strips.
+
+With s the transport sign, p the pitch and e the encoder, image row r of a frame lies on web row e / p + s r. Row 0 is
+the first row of the first frame. One mechanism serves steady motion, ramps, stop-and-go and a still object.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge.assembly.kernel import lay_rows
+from edge.assembly.row_map import RowMap, View, Views
+from edge.core.calibration import Calibration
+from edge.core.errors import CalibrationError
+from edge.core.types import U8, Frame, Pixels, Strip
+
+_FIRST_SLOTS = 32
+
+
+@dataclass
+class FrameCounts:
+    """What became of the frames: `lost` by gaps of the device counter, `unusable` incomplete or without a position,
+    `repeated` delivered twice."""
+
+    received: int = 0
+    lost: int = 0
+    unusable: int = 0
+    repeated: int = 0
+
+
+class Assembler:
+    """Lays frames onto a canvas of web rows and hands on strips of `strip_rows` rows that no frame can reach any more.
+
+    `pitch_mm` replaces a calibration's unknown pitch. A frame of another size than the calibration, or of a light it
+    does not know, raises CalibrationError.
+    """
+
+    def __init__(self, calibration: Calibration, strip_rows: int, pitch_mm: float) -> None:
+        self.counts = FrameCounts()
+        self._calibration = calibration
+        self._strip_rows = strip_rows
+        self._pitch_mm = pitch_mm
+        self._views = Views(calibration.lights, calibration.height, calibration.transport_sign)
+        self._origin_row: float | None = None
+        self._next_row = 0
+        self._end_row = 0
+        self._last_id: int | None = None
+        self._pool: Pixels = np.empty((0, calibration.height, calibration.width), np.uint8)
+        self._free: list[int] = []
+        if calibration.flat is None or calibration.dark is None:
+            self._dark = np.zeros((calibration.lights, 1, 1), np.float32)
+            self._gain = np.full((calibration.lights, 1, 1), 1.0 / calibration.white, np.float32)
+        else:
+            self._dark = calibration.dark
+            self._gain = 1.0 / (calibration.flat - calibration.dark)
+
+    @property
+    def web_rows(self) -> int:
+        """Web rows from the first to the last that any frame has reached."""
+        return self._end_row
+
+    def push(self, frame: Frame) -> Iterator[Strip]:
+        """Take a frame; yield the strips it completes."""
+        self._check(frame)
+        if not self._count(frame):
+            return
+        row = frame.encoder_mm / self._pitch_mm
+        if self._origin_row is None:
+            self._origin_row = row if self._calibration.transport_sign > 0 else row - (self._calibration.height - 1)
+        view = View(row - self._origin_row, self._store(frame.pixels))
+        lowest, highest = self._views.rows_of(view)
+        self._end_row = max(self._end_row, math.floor(highest + 1e-6) + 1)
+        dropped = self._views.add(frame.light, view)
+        if dropped is not None:
+            self._free.append(dropped.slot)
+        while self._next_row + self._strip_rows <= lowest + 1e-6:
+            yield self._strip(self._strip_rows)
+
+    def finish(self) -> Iterator[Strip]:
+        """Yield what is left when no frame will come any more."""
+        while self._next_row < self._end_row:
+            yield self._strip(min(self._strip_rows, self._end_row - self._next_row))
+
+    def _check(self, frame: Frame) -> None:
+        expected = (self._calibration.height, self._calibration.width)
+        if frame.pixels.shape != expected:
+            raise CalibrationError(
+                f"calibration is for frames of {expected[1]} x {expected[0]} px, frame {frame.frame_id} has "
+                f"{frame.pixels.shape[1]} x {frame.pixels.shape[0]}: use the calibration of this camera"
+            )
+        if not 0 <= frame.light < self._calibration.lights:
+            raise CalibrationError(
+                f"frame {frame.frame_id} is of light {frame.light}, the calibration has {self._calibration.lights} lights"
+            )
+
+    def _count(self, frame: Frame) -> bool:
+        """Keep the books; False for a frame that cannot be used."""
+        self.counts.received += 1
+        if frame.frame_id == self._last_id:
+            self.counts.repeated += 1
+            return False
+        if self._last_id is not None and frame.frame_id > self._last_id:
+            self.counts.lost += frame.frame_id - self._last_id - 1
+        self._last_id = frame.frame_id
+        if not frame.complete or not math.isfinite(frame.encoder_mm):
+            self.counts.unusable += 1
+            return False
+        return True
+
+    def _store(self, pixels: Pixels) -> int:
+        if pixels.dtype != self._pool.dtype:
+            self._pool = self._pool.astype(np.promote_types(pixels.dtype, self._pool.dtype))
+        if not self._free:
+            slots = len(self._pool)
+            more = max(_FIRST_SLOTS, slots)
+            self._pool = np.concatenate([self._pool, np.empty((more, *self._pool.shape[1:]), self._pool.dtype)])
+            self._free = list(range(slots + more - 1, slots - 1, -1))
+        slot = self._free.pop()
+        self._pool[slot] = pixels
+        return slot
+
+    def _strip(self, rows: int) -> Strip:
+        row_map = self._views.decide(self._next_row, rows)
+        planes = np.empty((self._calibration.lights, rows, self._calibration.width), np.float32)
+        lay_rows(planes, self._pool, row_map.slot, row_map.source_row, self._dark, self._gain)
+        strip = Strip(planes, _seen(row_map), row_map.source_row.astype(np.float32), self._next_row)
+        self._next_row += rows
+        self._free += [view.slot for view in self._views.release_before(self._next_row)]
+        return strip
+
+
+def _seen(row_map: RowMap) -> U8:
+    """Bit mask (rows, ceil(n/8)) of the lights each row was seen under."""
+    return np.packbits((row_map.slot >= 0).T, axis=1, bitorder="little")

@@ -1,0 +1,182 @@
+"""A camera over the rendered web: four strobed line lights, one exposure each, while the web moves."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from edge.core.calibration import Calibration
+from edge.core.types import F32, Frame, Pixels
+from edge.simulation.exposure import digitise, expose, reflect
+from edge.simulation.lights import FOUR_LINE_LIGHTS, LineLight
+from edge.simulation.web import OVERSAMPLE, VERSION, RenderedWeb
+
+_BAND_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Camera and lights. `flat_counts` and `dark_counts` are fractions of white; noise in electrons."""
+
+    height_px: int = 256
+    lights: tuple[LineLight, ...] = FOUR_LINE_LIGHTS
+    bits: int = 8
+    transport_sign: int = 1
+    flat_level: float = 0.45
+    dark_level: float = 0.015
+    full_well_e: float = 20000.0
+    read_noise_e: float = 12.0
+    noise: bool = True
+
+    @property
+    def white(self) -> float:
+        """The count at which the sensor saturates."""
+        return float(2**self.bits - 1)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How the web moves: from one speed evenly to another; `advance_px` pixels a frame at the higher of the two.
+
+    At constant speed every frame advances alike, as with an encoder trigger; while the speed changes the camera runs
+    freely, so advances are smaller and broken.
+    """
+
+    advance_px: float = 32.0
+    from_m_per_s: float = 1.0
+    to_m_per_s: float = 1.0
+
+    def positions(self, length_mm: float, pitch_mm: float) -> Iterator[tuple[float, int]]:
+        """(encoder in mm, time in ns) of each exposure until the encoder has gone `length_mm`."""
+        fastest = max(self.from_m_per_s, self.to_m_per_s) * 1000.0
+        interval_s = self.advance_px * pitch_mm / fastest
+        constant = self.from_m_per_s == self.to_m_per_s
+        total_s = 2 * length_mm / (1000.0 * (self.from_m_per_s + self.to_m_per_s))
+        index = 0
+        while True:
+            t = index * interval_s
+            gain = 1000.0 * (self.to_m_per_s - self.from_m_per_s) / (2 * total_s)
+            at = index * self.advance_px * pitch_mm if constant else 1000.0 * self.from_m_per_s * t + gain * t * t
+            if at > length_mm + 1e-9 or (not constant and t > total_s):
+                return
+            yield at, round(t * 1e9)
+            index += 1
+
+
+@dataclass(frozen=True)
+class StrobedCamera:
+    """A FrameSource that renders: light k fires on frames k, k + n, ...; frames cover `length_mm` of web."""
+
+    web: RenderedWeb
+    length_mm: float
+    rig: Rig = Rig()
+    motion: Motion = Motion()
+
+    @property
+    def web_mm(self) -> float:
+        """Length of web from the first row seen to the last."""
+        return self._positions[-1][0] + self.rig.height_px * self.web.pitch_mm
+
+    @property
+    def rows(self) -> int:
+        """Web rows that are seen at least in part."""
+        return int(np.ceil(self.web_mm / self.web.pitch_mm - 1e-6))
+
+    @property
+    def frame_count(self) -> int:
+        """Number of exposures."""
+        return len(self._positions)
+
+    @property
+    def generator(self) -> dict[str, str]:
+        """What made this web, for the recording."""
+        return {"name": "foilsight rendered web", "version": VERSION, "seed": str(self.web.seed)}
+
+    @cached_property
+    def _positions(self) -> list[tuple[float, int]]:
+        travel = max(0.0, self.length_mm - self.rig.height_px * self.web.pitch_mm)
+        return list(self.motion.positions(travel, self.web.pitch_mm))
+
+    @cached_property
+    def _irradiance(self) -> F32:
+        """(n, 3, h, w) f32: counts that albedo 1 turned towards x, y or z gives; row r of the image in web axes."""
+        h, w, p = self.rig.height_px, self.web.width_px, self.web.pitch_mm
+        rows = self.rig.transport_sign * (np.arange(h) - (h - 1) / 2) * p
+        y, x = np.meshgrid(rows, (np.arange(w) - (w - 1) / 2) * p, indexing="ij")
+        fields = np.stack([light.irradiance(x, y) for light in self.rig.lights])
+        level = (self.rig.flat_level - self.rig.dark_level) * self.rig.white
+        scaled: F32 = (fields * (level / fields[:, 2].mean())).astype(np.float32)
+        return scaled
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The exact calibration: flat field on a target of albedo 1, directions and their change along image rows."""
+        field = self._irradiance.astype(np.float64)
+        unit = field / np.linalg.norm(field, axis=1, keepdims=True)
+        h = self.rig.height_px
+        middle = (unit[:, :, (h - 1) // 2] + unit[:, :, h // 2]) / 2
+        edge = h // 4
+        per_row = (unit[:, :, h - 1 - edge] - unit[:, :, edge]) / (h - 1 - 2 * edge)
+        dark = np.full(field[:, 2].shape, self.rig.dark_level * self.rig.white, np.float32)
+        return Calibration(
+            height=h,
+            width=self.web.width_px,
+            light_directions=middle / np.linalg.norm(middle, axis=1, keepdims=True),
+            light_directions_per_row=per_row,
+            dark=dark,
+            flat=dark + self._irradiance[:, 2],
+            white=self.rig.white,
+            pitch_mm=self.web.pitch_mm,
+            transport_sign=self.rig.transport_sign,
+            origin=f"rendered web {VERSION}",
+        )
+
+    def frames(self) -> Iterator[Frame]:
+        """Every exposure in order. The same camera gives the same frames."""
+        rig, pitch = self.rig, self.web.pitch_mm
+        h, w, n = rig.height_px, self.web.width_px, len(rig.lights)
+        bands = -(-h // _BAND_ROWS) + 2
+        ring = np.zeros((n, 3, bands * _BAND_ROWS * OVERSAMPLE, w), np.float32)
+        towards = self.calibration.light_directions.astype(np.float32)
+        counts = np.empty((h, w), np.float32)
+        start_row = 0 if rig.transport_sign > 0 else h - 1
+        next_band = 0
+        for index, (at_mm, at_ns) in enumerate(self._positions):
+            light = index % n
+            row = start_row + at_mm / pitch
+            lowest = row if rig.transport_sign > 0 else row - (h - 1)
+            while next_band * _BAND_ROWS < lowest + h + 1:
+                self._render_band(ring, next_band, towards)
+                next_band += 1
+            first_fine = round(row * OVERSAMPLE, 6)
+            offset = rig.dark_level * rig.white
+            expose(counts, ring[light], self._irradiance[light], first_fine, rig.transport_sign, offset)
+            yield Frame(
+                pixels=self._digital(counts, index),
+                light=light,
+                frame_id=index,
+                encoder_mm=start_row * pitch + at_mm,
+                exposed_ns=at_ns,
+                exposure_us=20.0,
+            )
+
+    def _render_band(self, ring: F32, band: int, towards: F32) -> None:
+        height, albedo = self.web.fine(band * _BAND_ROWS, _BAND_ROWS)
+        fine_rows = _BAND_ROWS * OVERSAMPLE
+        slot = band * fine_rows % ring.shape[2]
+        step = self.web.pitch_mm / OVERSAMPLE
+        reflect(ring[:, :, slot : slot + fine_rows], height, albedo, step, towards)
+
+    def _digital(self, counts: F32, index: int) -> Pixels:
+        rig = self.rig
+        pixels = np.empty(counts.shape, np.uint8 if rig.bits == 8 else np.uint16)
+        if rig.noise:
+            rng = np.random.Generator(np.random.SFC64([self.web.seed, index]))
+            noise = rng.standard_normal(counts.shape, np.float32)
+        else:
+            noise = np.zeros_like(counts)
+        per_electron = rig.white / rig.full_well_e
+        digitise(pixels, counts, noise, per_electron, rig.read_noise_e * per_electron, rig.white)
+        pixels.setflags(write=False)
+        return pixels
