@@ -92,7 +92,7 @@ class Assembler:
             )
         if not 0 <= frame.light < self._calibration.lights:
             raise CalibrationError(
-                f"frame {frame.frame_id} is of light {frame.light}, the calibration has {self._calibration.lights} lights"
+                f"frame {frame.frame_id} is of light {frame.light}, the calibration knows {self._calibration.lights}"
             )
 
     def _count(self, frame: Frame) -> bool:

@@ -12,7 +12,7 @@ from edge.core.types import F32
 _TAPS = TAPS_BELOW + 1 + TAPS_ABOVE
 
 
-@njit(inline="always")  # type: ignore[untyped-decorator]
+@njit(inline="always")
 def _windowed_sinc(x: float) -> Any:
     """Lanczos kernel of three lobes (Duchon 1979)."""
     if abs(x) < 1e-9:
@@ -22,7 +22,7 @@ def _windowed_sinc(x: float) -> Any:
     return 3.0 * np.sin(np.pi * x) * np.sin(np.pi * x / 3.0) / (np.pi * x) ** 2
 
 
-@njit(parallel=True, cache=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(parallel=True, cache=True, fastmath=True)
 def lay_rows(
     planes: F32,
     pool: Any,

@@ -14,7 +14,7 @@ _STEEP = np.float32(np.tan(np.radians(20.0)) ** 2)
 """Squared slope below which no light at a polar angle of 70 degrees or less is lost."""
 
 
-@njit(parallel=True, cache=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(parallel=True, cache=True, fastmath=True)
 def reflect(out: NDArray[np.float32], height: F32, albedo: F32, step_mm: float, towards: F32) -> None:
     """Lambertian response of fine rows: `out` (n, 3, fine rows, w) = mean over the pixel's width of albedo * n.
 
@@ -44,8 +44,8 @@ def reflect(out: NDArray[np.float32], height: F32, albedo: F32, step_mm: float, 
                 _take_back_shadow(out, height, albedo, per, towards, r, c)
 
 
-@njit(inline="always")  # type: ignore[untyped-decorator]
-def _take_back_shadow(out: Any, height: F32, albedo: F32, per: float, towards: F32, r: int, c: int) -> None:
+@njit(inline="always")
+def _take_back_shadow(out: Any, height: F32, albedo: F32, per: Any, towards: F32, r: int, c: int) -> None:
     share = np.float32(1.0 / _S)
     for i in range(_S):
         j = c * _S + i + 1
@@ -59,7 +59,7 @@ def _take_back_shadow(out: Any, height: F32, albedo: F32, per: float, towards: F
                 out[k, 2, r, c] -= weight
 
 
-@njit(parallel=True, cache=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(parallel=True, cache=True, fastmath=True)
 def expose(out: F32, ring: NDArray[np.float32], irradiance: F32, first_fine: float, sign: int, offset: float) -> None:
     """Counts (h, w) of one exposure: each pixel integrates the fine rows it covers, wherever it lies between them.
 
@@ -92,7 +92,7 @@ def expose(out: F32, ring: NDArray[np.float32], irradiance: F32, first_fine: flo
                 )
 
 
-@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(parallel=True, cache=True)
 def digitise(out: Any, counts: F32, noise: F32, counts_per_electron: float, read_counts: float, white: float) -> None:
     """Shot and read noise from unit normal `noise`, then whole counts clipped to 0..white."""
     for r in prange(counts.shape[0]):

@@ -23,7 +23,7 @@ class LineLight:
     intensity: float = 1.0
 
     def irradiance(self, x_mm: F64, y_mm: F64) -> F64:
-        """Vector irradiance (3, ...) at points (x, y, 0): a surface n receives n . irradiance while it sees the whole bar.
+        """Vector irradiance (3, ...) at points (x, y, 0): a surface n that sees the whole bar receives n . irradiance.
 
         The integral of (s - p) / |s - p|^3 along the bar, in closed form: with v from the point to the bar's centre,
         u along the bar, b = v.u and q^2 = |v|^2 - b^2 it is [(v - b u) t / (q^2 sqrt(t^2 + q^2)) - u / sqrt(t^2 + q^2)]
@@ -53,4 +53,4 @@ FOUR_LINE_LIGHTS = (
     LineLight(azimuth_deg=225.0, intensity=1.05),
     LineLight(azimuth_deg=315.0, intensity=0.98),
 )
-"""Four bars at 45 degrees to transport, polar angle 55 degrees (the thesis's machine); no two lamps are equally strong."""
+"""Four bars at 45 degrees to transport, polar angle 55 degrees (the thesis's machine); no two lamps alike."""

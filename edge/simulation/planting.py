@@ -200,7 +200,8 @@ def _crack(rng: np.random.Generator, x: float, y: float) -> Planted:
         at = int(rng.integers(1, len(main)))
         turn = rng.choice([-1.0, 1.0]) * np.radians(rng.uniform(25.0, 65.0))
         along = main[at] - main[at - 1]
-        branch = _wander(rng, *main[at], np.arctan2(along[1], along[0]) + turn, length * rng.uniform(0.15, 0.4))
+        bx, by = main[at]
+        branch = _wander(rng, bx, by, float(np.arctan2(along[1], along[0])) + turn, length * rng.uniform(0.15, 0.4))
         grooves.append(_tapered(branch, half_width * rng.uniform(0.6, 0.9), depth * 0.8, tone))
     return Planted(CRACK, grooves=np.concatenate(grooves))
 
@@ -245,7 +246,8 @@ def _wander(rng: np.random.Generator, x: float, y: float, heading: float, length
     count = max(3, round(length / step))
     headings = heading + np.cumsum(rng.normal(0.0, 0.18, count))
     steps = step * np.stack([np.cos(headings), np.sin(headings)], axis=1)
-    return np.concatenate([[[x, y]], [x, y] + np.cumsum(steps, axis=0)])
+    start = np.array([[x, y]])
+    return np.concatenate([start, start + np.cumsum(steps, axis=0)])
 
 
 def _tapered(points: F64, half_width: float, depth: float, tone: float) -> F64:

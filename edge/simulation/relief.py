@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 
 
-@njit(inline="always")  # type: ignore[untyped-decorator]
+@njit(inline="always")
 def _hashed(seed: int, i: int, j: int) -> Any:
     """Uniform in [-1, 1) from three integers (splitmix64 finaliser)."""
     z = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
@@ -24,7 +24,7 @@ def _hashed(seed: int, i: int, j: int) -> Any:
     return np.float32(np.float64(z >> np.uint64(40)) * (2.0 / 16777216.0) - 1.0)
 
 
-@njit(inline="always")  # type: ignore[untyped-decorator]
+@njit(inline="always")
 def _spline(t: float, tap: int) -> Any:
     """Uniform cubic B-spline weight of tap 0..3 at fraction t."""
     if tap == 0:
@@ -36,7 +36,7 @@ def _spline(t: float, tap: int) -> Any:
     return t**3 / 6
 
 
-@njit(parallel=True, cache=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(parallel=True, cache=True, fastmath=True)
 def add_noise(out: F32, first_fine_row: int, spacing: int, amplitude: float, seed: int) -> None:
     """Add smooth (C2) noise to `out` (fine rows, fine columns): a cubic B-spline over hashed lattice values.
 
@@ -66,7 +66,7 @@ def add_noise(out: F32, first_fine_row: int, spacing: int, amplitude: float, see
                 out[r, start + i] += table[0, i] * c0 + table[1, i] * c1 + table[2, i] * c2 + table[3, i] * c3
 
 
-@njit(inline="always")  # type: ignore[untyped-decorator]
+@njit(inline="always")
 def _ellipse_r2(e: Any, x: float, y: float) -> Any:
     dx, dy = x - e[0], y - e[1]
     u = (dx * e[4] + dy * e[5]) / e[2]
@@ -74,7 +74,7 @@ def _ellipse_r2(e: Any, x: float, y: float) -> Any:
     return u * u + v * v
 
 
-@njit(inline="always")  # type: ignore[untyped-decorator]
+@njit(inline="always")
 def _groove_u2(g: Any, x: float, y: float) -> Any:
     """Squared distance from the groove's centre line in units of its half-width there."""
     ex, ey = g[2] - g[0], g[3] - g[1]
@@ -85,7 +85,7 @@ def _groove_u2(g: Any, x: float, y: float) -> Any:
     return (dx * dx + dy * dy) / (half * half)
 
 
-@njit(inline="always")  # type: ignore[untyped-decorator]
+@njit(inline="always")
 def _columns(low: float, high: float, step: float, start: float, count: int) -> Any:
     """Sample columns whose positions start + c step lie in [low, high]."""
     first = max(0, int(np.ceil((low - start) / step)))
@@ -93,7 +93,7 @@ def _columns(low: float, high: float, step: float, start: float, count: int) -> 
     return first, last
 
 
-@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(parallel=True, cache=True)
 def draw_relief(
     height: F32, albedo: F32, y0: float, x0: float, step: float, ellipses: NDArray[np.float64], grooves: Any
 ) -> None:
@@ -141,7 +141,7 @@ def draw_relief(
             albedo[r, c] *= toned[c]
 
 
-@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(parallel=True, cache=True)
 def draw_classes(
     classes: NDArray[np.uint8],
     y0: float,

@@ -111,7 +111,8 @@ class RenderedWeb:
         """Mean height (rows, width) of each pixel in mm."""
         height, _ = self.fine(first_row, rows)
         cells = height[1:-1, 1:-1].reshape(rows, OVERSAMPLE, self.width_px, OVERSAMPLE)
-        return cells.mean(axis=(1, 3), dtype=np.float32)
+        heights: F32 = cells.mean(axis=(1, 3), dtype=np.float32)
+        return heights
 
     def classes(self, first_row: int, rows: int) -> U8:
         """Class index (rows, width) at pixel centres."""
