@@ -1,0 +1,227 @@
+"""Frames from MCAP: a recording as a frame source."""
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import IO
+
+import msgspec
+import numpy as np
+from mcap.exceptions import InvalidMagic, McapError
+from mcap.reader import SeekingReader
+from mcap.records import Attachment, Channel, Chunk, DataEnd, Message, Metadata
+from mcap.stream_reader import StreamReader, breakup_chunk
+from mcap.summary import Summary
+
+from edge.core.calibration import Calibration
+from edge.core.errors import RecordingError
+from edge.core.types import U8, Frame, PlantedDefect
+from edge.recording import layout, raw_image
+
+# What the library lets through when bytes are missing or not what they should be.
+_DAMAGE = (McapError, msgspec.MsgspecError, struct.error, ValueError, KeyError, OverflowError, MemoryError)
+
+
+class Recording:
+    """A recording as a FrameSource; see `edge.recording.layout` for the file.
+
+    Raises RecordingError where `path` is not a recording or of a format this program does not know, CalibrationError
+    where the calibration in it is damaged. A file torn by a crash opens as far as it goes: see `torn`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        metadata, calibration = self._head()
+        if layout.METADATA not in metadata:
+            raise RecordingError(f"{path}: an MCAP file of another program, not a Foilsight recording")
+        self._about = metadata[layout.METADATA]
+        if self._about.get("format") != layout.FORMAT:
+            raise RecordingError(
+                f"{path}: recording of format {self._about.get('format')}, known here is {layout.FORMAT}: "
+                "read it with the Foilsight that wrote it or a newer one"
+            )
+        if calibration is None:
+            raise RecordingError(f"{path}: no calibration before its first frame: record again")
+        self._generator = metadata.get(layout.GENERATOR, {})
+        self._calibration = Calibration.from_bytes(calibration, str(path))
+        self._summary = self._read_summary()
+
+    @property
+    def calibration(self) -> Calibration:
+        """Camera and lights the frames were taken with."""
+        return self._calibration
+
+    @property
+    def roll(self) -> str:
+        """Name of the roll, empty where none was given."""
+        return self._about.get("roll", "")
+
+    @property
+    def generator(self) -> dict[str, str]:
+        """What rendered the web (name, version, seed); empty for a real one."""
+        return self._generator
+
+    @property
+    def torn(self) -> bool:
+        """The end of the file is missing: `frames()` stops after the last complete frame."""
+        return self._summary is None
+
+    @property
+    def frame_count(self) -> int | None:
+        """Number of frames, None where the file is torn."""
+        if self._summary is None or self._summary.statistics is None:
+            return None
+        counts = self._summary.statistics.channel_message_counts
+        return sum(
+            counts.get(channel.id, 0)
+            for channel in self._summary.channels.values()
+            if channel.topic == layout.FRAME_TOPIC
+        )
+
+    @cached_property
+    def web_mm(self) -> float | None:
+        """Length of web the frames have seen, as its writer knew it or from the encoder of the first and last frame and
+        the height of the field; None where the file is torn or the pitch unknown."""
+        if "web_mm" in self._about:
+            return float(self._about["web_mm"])
+        pitch_mm = self._calibration.pitch_mm
+        first = next(self._indexed(layout.FRAME_TOPIC), None)
+        last = next(self._indexed(layout.FRAME_TOPIC, reverse=True), None)
+        if pitch_mm is None or first is None or last is None:
+            return None
+        with self._sound():
+            start, end = (msgspec.json.decode(message.data, type=layout.FrameFields) for message in (first, last))
+        return abs(end.encoder_mm - start.encoder_mm) + self._calibration.height * pitch_mm
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames in the order they were written; pixels are read-only views of the bytes read, one frame at a time.
+
+        Ends early where the file is torn. Raises RecordingError where it is damaged before its end, CalibrationError
+        where a frame does not fit the calibration.
+        """
+        image: tuple[str, Message] | None = None
+        for topic, message in self._messages():
+            if topic.startswith(layout.LIGHT_TOPIC):
+                image = (topic, message)
+            elif topic == layout.FRAME_TOPIC:
+                yield self._frame(image, message)
+                image = None
+
+    def truth_classes(self) -> U8 | None:
+        """Planted classes (rows, width) u8 from web row 0 on, background where nothing was said; None without truth."""
+        with self._sound():
+            pieces = []
+            for message in self._on(layout.TRUTH_CLASSES_TOPIC):
+                class_index, first_row = raw_image.decode(message.data)
+                pieces.append((int(first_row.removeprefix(layout.FIRST_ROW)), class_index))
+            if not pieces:
+                return None
+            height, width = max(first + len(rows) for first, rows in pieces), pieces[0][1].shape[1]
+            classes = np.zeros((height, width), np.uint8)
+            for first, rows in pieces:
+                classes[first : first + len(rows)] = rows
+            return classes
+
+    def truth_defects(self) -> list[PlantedDefect] | None:
+        """Planted defects, None without truth."""
+        with self._sound():
+            messages = self._on(layout.TRUTH_DEFECTS_TOPIC)
+            lists = [msgspec.json.decode(message.data, type=layout.TruthDefects) for message in messages]
+        return [defect for each in lists for defect in each.defects] if lists else None
+
+    def _frame(self, image: tuple[str, Message] | None, message: Message) -> Frame:
+        where = f"{self._path}: frame at sequence {message.sequence}"
+        with self._sound():
+            fields = msgspec.json.decode(message.data, type=layout.FrameFields)
+            topic, its_image = image or ("", None)
+            if its_image is None or topic != f"{layout.LIGHT_TOPIC}{fields.light}":
+                raise RecordingError(f"{where} has no image of light {fields.light}: record again")
+            if its_image.sequence != message.sequence:
+                raise RecordingError(f"{where} has the image of sequence {its_image.sequence}: record again")
+            pixels, _ = raw_image.decode(its_image.data)
+        layout.check_fits(pixels, fields.light, self._calibration, where)
+        return Frame(pixels=pixels, **msgspec.structs.asdict(fields))
+
+    def _head(self) -> tuple[dict[str, dict[str, str]], bytes | None]:
+        metadata: dict[str, dict[str, str]] = {}
+        try:
+            with self._open() as stream:
+                for record in self._records(stream):
+                    if isinstance(record, Metadata):
+                        metadata[record.name] = record.metadata
+                    elif isinstance(record, Attachment) and record.name == layout.CALIBRATION:
+                        return metadata, record.data
+                    elif isinstance(record, (Chunk, Message, DataEnd)):
+                        break
+        except InvalidMagic as error:
+            raise RecordingError(f"{self._path}: not a recording (no MCAP file)") from error
+        except _DAMAGE as error:
+            raise RecordingError(f"{self._path}: torn before its first frame, nothing can be read") from error
+        return metadata, None
+
+    def _read_summary(self) -> Summary | None:
+        try:
+            with self._open() as stream:
+                return SeekingReader(stream, record_size_limit=self._size).get_summary()
+        except _DAMAGE:
+            return None
+
+    def _on(self, topic: str) -> Iterator[Message]:
+        if self.torn:
+            return (message for its_topic, message in self._messages() if its_topic == topic)
+        return self._indexed(topic)
+
+    def _indexed(self, topic: str, *, reverse: bool = False) -> Iterator[Message]:
+        """Messages on a topic in order of time, without reading chunks that hold none; none where there is no index."""
+        if self.torn:
+            return
+        with self._sound(), self._open() as stream:
+            reader = SeekingReader(stream, validate_crcs=True, record_size_limit=self._size)
+            for _, _, message in reader.iter_messages(topic, reverse=reverse):
+                yield message
+
+    def _messages(self) -> Iterator[tuple[str, Message]]:
+        """Every message of every undamaged chunk with its topic, in the order of the file."""
+        topics: dict[int, str] = {}
+        try:
+            with self._open() as stream:
+                for record in self._records(stream):
+                    if isinstance(record, DataEnd):
+                        return
+                    if not isinstance(record, Chunk):
+                        continue
+                    for part in breakup_chunk(record, validate_crc=True):
+                        if isinstance(part, Channel):
+                            topics[part.id] = part.topic
+                        elif isinstance(part, Message):
+                            yield topics[part.channel_id], part
+        except _DAMAGE as error:
+            if not self.torn:
+                raise self._damaged(error) from error
+
+    def _records(self, stream: IO[bytes]) -> Iterator[object]:
+        return StreamReader(stream, emit_chunks=True, record_size_limit=self._size).records
+
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        try:
+            yield
+        except _DAMAGE as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> RecordingError:
+        return RecordingError(f"{self._path}: damaged ({type(error).__name__} {error}): record again")
+
+    @property
+    def _size(self) -> int:
+        return self._path.stat().st_size
+
+    @contextmanager
+    def _open(self) -> Iterator[IO[bytes]]:
+        try:
+            with self._path.open("rb") as stream:
+                yield stream
+        except OSError as error:
+            raise RecordingError(f"{self._path}: cannot be read ({error.strerror})") from error
