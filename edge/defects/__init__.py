@@ -1,1 +1,5 @@
-"""From class maps to defects: components joined across strips, measured in millimetres."""
+"""Components across strips, measured in millimetres."""
+
+from edge.defects.joiner import DefectJoiner
+
+__all__ = ["DefectJoiner"]

@@ -1,0 +1,87 @@
+"""The outline of a component and the shape of its hull, in pixels; points are (x, y) = (column, row)."""
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.core.types import U8
+
+Points = NDArray[np.int32]
+
+POINTS_PER_EVENT = 256
+HULL_POINTS = 512
+_MAX_HOLES = 64
+_TOLERANCE_PX = 0.5
+
+
+def outline(mask: U8) -> list[Points]:
+    """Outer polygon and holes of the one component in `mask` (h, w), filled by the even-odd rule, each (n, 2) i32.
+
+    True to 0.5 px; where that would take more than 256 points, holes beyond the 64 largest are left out and the
+    tolerance doubles until the rest fits.
+    """
+    contours, tree = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    outer = next(contour for contour, links in zip(contours, tree[0], strict=True) if links[3] < 0)
+    holes = [contour for contour, links in zip(contours, tree[0], strict=True) if links[3] >= 0]
+    if len(holes) > _MAX_HOLES:
+        holes = sorted(holes, key=cv2.contourArea, reverse=True)[:_MAX_HOLES]
+    tolerance = _TOLERANCE_PX
+    while True:
+        polygons = [_simplified(outer, tolerance)]
+        polygons += [hole for hole in (_simplified(hole, tolerance) for hole in holes) if len(hole) > 2]
+        if sum(map(len, polygons)) <= POINTS_PER_EVENT:
+            return polygons
+        tolerance *= 2
+
+
+def convex_hull(points: Points) -> Points:
+    """The convex hull (n, 2) i32 of points; thinned out where exact it would take more than 512 points.
+
+    Only a round defect larger than about 3,600 px across has so many; each thinning moves the hull by at most a few px.
+    """
+    return thinned(_points(cv2.convexHull(points)), HULL_POINTS)
+
+
+def thinned(polygon: Points, most: int) -> Points:
+    """A polygon (n, 2) i32 with at most `most` of its points, the tolerance doubling from 0.5 px until they suffice."""
+    tolerance = _TOLERANCE_PX
+    while len(polygon) > most:
+        polygon = _simplified(polygon, tolerance)
+        tolerance *= 2
+    return polygon
+
+
+def smallest_rectangle(hull: Points) -> tuple[float, float, float]:
+    """Length, width (px, between point centres) and orientation (degrees in (-90, 90]) of the smallest rectangle.
+
+    One side of it lies on an edge of the hull, so every edge is tried. Among rectangles of equal area the longest
+    wins, then the one nearest to the x axis: one set of points has one answer, in whatever order it comes.
+    """
+    points = hull.astype(np.float64)
+    if len(points) == 1:
+        return 0.0, 0.0, 0.0
+    edge = np.roll(points, -1, axis=0) - points
+    along = np.ptp(points @ edge.T, axis=0)
+    across = np.ptp(points @ np.stack((-edge[:, 1], edge[:, 0])), axis=0)
+    square = (edge**2).sum(axis=1)
+    turned = across > along
+    dx, dy = np.where(turned, -edge[:, 1], edge[:, 0]), np.where(turned, edge[:, 0], edge[:, 1])
+    angle = np.degrees(np.arctan2(dy, dx)) + 0.0
+    angle[angle > 90] -= 180
+    angle[angle <= -90] += 180
+    longer, shorter = np.maximum(along, across), np.minimum(along, across)
+    best = np.lexsort((-angle, np.abs(angle), -(longer**2) / square, along * across / square))[0]
+    unit = math.sqrt(square[best])
+    return float(longer[best] / unit), float(shorter[best] / unit), float(angle[best])
+
+
+def _simplified(contour: NDArray[Any], tolerance_px: float) -> Points:
+    return _points(cv2.approxPolyDP(contour, tolerance_px, closed=True))
+
+
+def _points(contour: object) -> Points:
+    points: Points = np.asarray(contour, np.int32).reshape(-1, 2)
+    return points
