@@ -33,7 +33,7 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        metadata, calibration = self._head()
+        metadata, calibration, self._head_bytes = self._head()
         if layout.METADATA not in metadata:
             raise RecordingError(f"{path}: an MCAP file of another program, not a Foilsight recording")
         self._about = metadata[layout.METADATA]
@@ -144,7 +144,8 @@ class Recording:
         layout.check_fits(pixels, fields.light, self._calibration, where)
         return Frame(pixels=pixels, **msgspec.structs.asdict(fields))
 
-    def _head(self) -> tuple[dict[str, dict[str, str]], bytes | None]:
+    def _head(self) -> tuple[dict[str, dict[str, str]], bytes | None, int]:
+        """What stands before the first frame: metadata by name, the calibration file, and where they end."""
         metadata: dict[str, dict[str, str]] = {}
         try:
             with self._open() as stream:
@@ -152,14 +153,14 @@ class Recording:
                     if isinstance(record, Metadata):
                         metadata[record.name] = record.metadata
                     elif isinstance(record, Attachment) and record.name == layout.CALIBRATION:
-                        return metadata, record.data
+                        return metadata, record.data, stream.tell()
                     elif isinstance(record, (Chunk, Message, DataEnd)):
                         break
         except InvalidMagic as error:
             raise RecordingError(f"{self._path}: not a recording (no MCAP file)") from error
         except _DAMAGE as error:
             raise RecordingError(f"{self._path}: torn before its first frame, nothing can be read") from error
-        return metadata, None
+        return metadata, None, 0
 
     def _read_summary(self) -> Summary | None:
         try:
@@ -187,7 +188,8 @@ class Recording:
         topics: dict[int, str] = {}
         try:
             with self._open() as stream:
-                for record in self._records(stream):
+                stream.seek(self._head_bytes)
+                for record in self._records(stream, skip_magic=True):
                     if isinstance(record, DataEnd):
                         return
                     if not isinstance(record, Chunk):
@@ -201,8 +203,8 @@ class Recording:
             if not self.torn:
                 raise self._damaged(error) from error
 
-    def _records(self, stream: IO[bytes]) -> Iterator[object]:
-        return StreamReader(stream, emit_chunks=True, record_size_limit=self._size).records
+    def _records(self, stream: IO[bytes], *, skip_magic: bool = False) -> Iterator[object]:
+        return StreamReader(stream, emit_chunks=True, skip_magic=skip_magic, record_size_limit=self._size).records
 
     @contextmanager
     def _sound(self) -> Iterator[None]:

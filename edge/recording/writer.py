@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from mcap.well_known import MessageEncoding, SchemaEncoding
@@ -51,16 +51,24 @@ class RecordingWriter:
             raise RecordingError(f"{path}: exists already: choose another name") from error
         except OSError as error:
             raise RecordingError(f"{path}: cannot be created ({error.strerror})") from error
-        self._mcap: Any = Writer(self._stream, chunk_size=_NEVER_BY_SIZE, compression=CompressionType.NONE)
+        self._mcap = cast(
+            Any,  # its flush and finish carry no types
+            Writer(self._stream, chunk_size=_NEVER_BY_SIZE, compression=CompressionType.NONE),
+        )
         about = {"format": layout.FORMAT, "roll": roll, "monotonic_ns": str(monotonic), "utc_ns": str(utc)}
         if web_mm is not None:
             about["web_mm"] = repr(float(web_mm))
-        with self._writing():
-            self._mcap.start(profile=layout.METADATA, library=layout.METADATA)
-            self._mcap.add_metadata(layout.METADATA, about)
-            if generator is not None:
-                self._mcap.add_metadata(layout.GENERATOR, generator)
-            self._mcap.add_attachment(utc, utc, layout.CALIBRATION, "application/zip", calibration.to_bytes())
+        try:
+            with self._writing():
+                self._mcap.start(profile=layout.METADATA, library=layout.METADATA)
+                self._mcap.add_metadata(layout.METADATA, about)
+                if generator is not None:
+                    self._mcap.add_metadata(layout.GENERATOR, generator)
+                self._mcap.add_attachment(utc, utc, layout.CALIBRATION, "application/zip", calibration.to_bytes())
+                self._mcap.flush()
+        except RecordingError:
+            path.unlink()
+            raise
 
     def __enter__(self) -> "RecordingWriter":
         return self

@@ -1,0 +1,59 @@
+"""The lights file: under which lights a still object was photographed, TOML."""
+
+import math
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from edge.core.errors import ImportFolderError
+
+RGB = tuple[float, float, float]
+
+
+class Light(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One light. `direction` from the object to the light, of any length, in the frame the normals shall come out in;
+    `files` the image under this light, relative to the image folder; `intensity` scalar or (red, green, blue)."""
+
+    direction: tuple[float, float, float]
+    files: str | list[str]
+    intensity: float | RGB | None = None
+
+
+class LightsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All lights, and the length of object a pixel sees where it is known."""
+
+    light: list[Light]
+    pitch_mm: Annotated[float, Meta(gt=0)] | None = None
+
+
+def load_lights(path: Path) -> LightsFile:
+    """Read and check a lights file. Raises ImportFolderError naming the key; lights count from 0 as in `/light/0`."""
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        lights = msgspec.convert(tree, LightsFile)
+    except OSError as error:
+        raise ImportFolderError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ImportFolderError(f"{path}: not TOML ({error})") from error
+    except msgspec.ValidationError as error:
+        raise ImportFolderError(f"{path}: {error}") from error
+    if len(lights.light) < 3:
+        raise ImportFolderError(f"{path}: {len(lights.light)} lights, photometric stereo needs at least three")
+    for index, light in enumerate(lights.light):
+        where = f"{path}: light[{index}]"
+        if not 0 < math.hypot(*light.direction) < math.inf:
+            raise ImportFolderError(f"{where}.direction is {list(light.direction)}: give a vector towards the light")
+        if not all(0 < value < math.inf for value in _values(light.intensity)):
+            raise ImportFolderError(f"{where}.intensity is {light.intensity}: give numbers greater than 0")
+        if isinstance(light.files, list) and len(light.files) != 1:
+            raise ImportFolderError(f"{where}.files names {len(light.files)} images: a still object has one per light")
+    return lights
+
+
+def _values(intensity: float | RGB | None) -> tuple[float, ...]:
+    if intensity is None:
+        return ()
+    return intensity if isinstance(intensity, tuple) else (intensity,)
