@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.core.types import Defect, Polygon
-from edge.defects.outline import POINTS_PER_EVENT, Points, convex_hull, outline, smallest_rectangle, thinned
+from edge.defects.outline import POINTS_PER_EVENT, Points, convex_hull, outlines, smallest_rectangle, thinned
 from edge.defects.runs import Components, Runs, paint
 
 Phase = Literal["opened", "continued", "closed"]
@@ -44,7 +44,7 @@ class Following:
         rows = runs.row - top
         ends = np.concatenate((np.stack((runs.start, rows), axis=1), np.stack((runs.stop - 1, rows), axis=1)))
         corner = np.array([left, 0], np.int32)
-        polygons = [polygon + corner for polygon in outline(paint(runs, left, top, right - left, bottom - top))]
+        pieces = outlines(paint(runs, left, top, right - left, bottom - top))
         return cls(
             class_index=int(sums.class_index[k]),
             left=left,
@@ -57,7 +57,7 @@ class Following:
             sum_y=int(sums.sum_y[k]) + first_row * int(sums.area[k]),
             score_sum=int(sums.score_sum[k]),
             score_max=int(sums.score_max[k]),
-            unsent=[(first_row + top, polygons)],
+            unsent=[(first_row + top, [polygon + corner for polygon in piece]) for piece in pieces],
         )
 
     def absorb(self, other: "Following") -> None:

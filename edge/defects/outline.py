@@ -1,6 +1,7 @@
 """The outline of a component and the shape of its hull, in pixels; points are (x, y) = (column, row)."""
 
 import math
+from collections import defaultdict
 from typing import Any
 
 import cv2
@@ -17,15 +18,24 @@ _MAX_HOLES = 64
 _TOLERANCE_PX = 0.5
 
 
-def outline(mask: U8) -> list[Points]:
-    """Outer polygon and holes of the one component in `mask` (h, w), filled by the even-odd rule, each (n, 2) i32.
+def outlines(mask: U8) -> list[list[Points]]:
+    """Each connected part of `mask` (h, w) as its outer polygon and holes, (n, 2) i32, filled by the even-odd rule.
 
-    True to 0.5 px; where that would take more than 256 points, holes beyond the 64 largest are left out and the
+    True to 0.5 px; where that would take more than 256 points, holes beyond the part's 64 largest are left out and the
     tolerance doubles until the rest fits.
     """
     contours, tree = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    outer = next(contour for contour, links in zip(contours, tree[0], strict=True) if links[3] < 0)
-    holes = [contour for contour, links in zip(contours, tree[0], strict=True) if links[3] >= 0]
+    outers: dict[int, NDArray[Any]] = {}
+    holes: defaultdict[int, list[NDArray[Any]]] = defaultdict(list)
+    for i, (contour, parent) in enumerate(zip(contours, tree[0][:, 3].tolist(), strict=True)):
+        if parent < 0:
+            outers[i] = contour
+        else:
+            holes[parent].append(contour)
+    return [_fitted(outer, holes[i]) for i, outer in outers.items()]
+
+
+def _fitted(outer: NDArray[Any], holes: list[NDArray[Any]]) -> list[Points]:
     if len(holes) > _MAX_HOLES:
         holes = sorted(holes, key=cv2.contourArea, reverse=True)[:_MAX_HOLES]
     tolerance = _TOLERANCE_PX
@@ -63,7 +73,7 @@ def smallest_rectangle(hull: Points) -> tuple[float, float, float]:
     points = hull.astype(np.float64)
     if len(points) == 1:
         return 0.0, 0.0, 0.0
-    edge = np.roll(points, -1, axis=0) - points
+    edge = np.diff(points, axis=0, append=points[:1])
     along = np.ptp(points @ edge.T, axis=0)
     across = np.ptp(points @ np.stack((-edge[:, 1], edge[:, 0])), axis=0)
     square = (edge**2).sum(axis=1)
