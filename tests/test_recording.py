@@ -104,6 +104,13 @@ def test_web_mm_is_what_the_writer_knew_or_none(tmp_path: Path) -> None:
     assert Recording(tmp_path / "b.mcap").web_mm is None
 
 
+def test_a_web_mm_that_is_no_number_is_damage(tmp_path: Path) -> None:
+    path = record(tmp_path / "a.mcap", [frame_of(0, 5, 7)], web_mm=123.25)
+    path.write_bytes(path.read_bytes().replace(b"123.25", b"12a.25"))
+    with pytest.raises(RecordingError, match="damaged"):
+        Recording(path).web_mm  # noqa: B018
+
+
 def test_no_frames_is_a_recording_too(tmp_path: Path) -> None:
     with RecordingWriter(tmp_path / "a.mcap", calibration_of(5, 7)):
         pass

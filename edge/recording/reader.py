@@ -85,7 +85,8 @@ class Recording:
         """Length of web the frames have seen, as its writer knew it or from the encoder of the first and last frame and
         the height of the field; None where the file is torn or the pitch unknown."""
         if "web_mm" in self._about:
-            return float(self._about["web_mm"])
+            with self._sound():
+                return float(self._about["web_mm"])
         pitch_mm = self._calibration.pitch_mm
         first = next(self._indexed(layout.FRAME_TOPIC), None)
         last = next(self._indexed(layout.FRAME_TOPIC, reverse=True), None)

@@ -51,7 +51,7 @@ def import_images(
                 if progress is not None:
                     progress(index + 1, len(paths))
     except BaseException:
-        out.unlink()
+        out.unlink(missing_ok=True)
         raise
     return len(paths)
 
