@@ -34,8 +34,7 @@ def events_of(
     cuts = [0, *np.cumsum(heights or []), len(classes)]
     events = []
     for top, bottom in pairwise(cuts):
-        if bottom > top:
-            events += joiner.push(ClassMap(classes[top:bottom], score[top:bottom], first_row + top))
+        events += joiner.push(ClassMap(classes[top:bottom], score[top:bottom], first_row + top))
     return events + joiner.finish()
 
 

@@ -52,6 +52,8 @@ class DefectJoiner:
         class without a label.
         """
         self._check(class_map)
+        if class_map.rows == 0:
+            return []
         new = find_runs(class_map.class_index, class_map.score)
         if new.class_index.max(initial=0) >= len(self._labels):
             raise ValueError(f"class {new.class_index.max()} has no label, there are {len(self._labels)}")

@@ -70,22 +70,19 @@ def smallest_rectangle(hull: Points) -> tuple[float, float, float]:
     One side of it lies on an edge of the hull, so every edge is tried. Among rectangles of equal area the longest
     wins, then the one nearest to the x axis: one set of points has one answer, in whatever order it comes.
     """
-    points = hull.astype(np.float64)
-    if len(points) == 1:
+    if len(hull) == 1:
         return 0.0, 0.0, 0.0
-    edge = np.diff(points, axis=0, append=points[:1])
-    along = np.ptp(points @ edge.T, axis=0)
-    across = np.ptp(points @ np.stack((-edge[:, 1], edge[:, 0])), axis=0)
-    square = (edge**2).sum(axis=1)
-    turned = across > along
-    dx, dy = np.where(turned, -edge[:, 1], edge[:, 0]), np.where(turned, edge[:, 0], edge[:, 1])
-    angle = np.degrees(np.arctan2(dy, dx)) + 0.0
+    points = hull[:, 0] + 1j * hull[:, 1]
+    edge = np.diff(points, append=points[:1])
+    turned = np.multiply.outer(points, edge.conj())
+    along, across = np.ptp(turned.real, axis=0), np.ptp(turned.imag, axis=0)
+    angle = np.degrees(np.angle(np.where(across > along, 1j * edge, edge)))
     angle[angle > 90] -= 180
     angle[angle <= -90] += 180
-    longer, shorter = np.maximum(along, across), np.minimum(along, across)
+    longer, shorter, square = np.maximum(along, across), np.minimum(along, across), edge.real**2 + edge.imag**2
     best = np.lexsort((-angle, np.abs(angle), -(longer**2) / square, along * across / square))[0]
     unit = math.sqrt(square[best])
-    return float(longer[best] / unit), float(shorter[best] / unit), float(angle[best])
+    return float(longer[best] / unit), float(shorter[best] / unit), float(angle[best]) + 0.0
 
 
 def _simplified(contour: NDArray[Any], tolerance_px: float) -> Points:
