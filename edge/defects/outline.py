@@ -79,10 +79,10 @@ def smallest_rectangle(hull: Points) -> tuple[float, float, float]:
     angle = np.degrees(np.angle(np.where(across > along, 1j * edge, edge)))
     angle[angle > 90] -= 180
     angle[angle <= -90] += 180
-    longer, shorter, square = np.maximum(along, across), np.minimum(along, across), edge.real**2 + edge.imag**2
-    best = np.lexsort((-angle, np.abs(angle), -(longer**2) / square, along * across / square))[0]
-    unit = math.sqrt(square[best])
-    return float(longer[best] / unit), float(shorter[best] / unit), float(angle[best]) + 0.0
+    square = edge.real**2 + edge.imag**2
+    length_squared, width_squared = np.maximum(along, across) ** 2 / square, np.minimum(along, across) ** 2 / square
+    best = np.lexsort((-angle, np.abs(angle), -length_squared, along * across / square))[0]
+    return math.sqrt(length_squared[best]), math.sqrt(width_squared[best]), float(angle[best]) + 0.0
 
 
 def _simplified(contour: NDArray[Any], tolerance_px: float) -> Points:
