@@ -1,5 +1,6 @@
 """Training: patches in, a U-Net out."""
 
+import io
 import pickle
 import time
 from collections.abc import Callable, Sequence
@@ -132,11 +133,13 @@ def save_checkpoint(model: UNet, path: Path) -> None:
 def load_checkpoint(path: Path) -> UNet:
     """Read a network written by `save_checkpoint`, in evaluation mode. Raises ModelError."""
     try:
-        saved = torch.load(path, weights_only=True)
-        model = UNet(*saved["shape"])
-        model.load_state_dict(saved["state"])
+        data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: checkpoint cannot be read ({error.strerror})") from error
-    except (KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    try:
+        saved = torch.load(io.BytesIO(data), weights_only=True)
+        model = UNet(*saved["shape"])
+        model.load_state_dict(saved["state"])
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ModelError(f"{path}: not a checkpoint of this network ({type(error).__name__})") from error
     return model.eval()

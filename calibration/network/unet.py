@@ -13,7 +13,9 @@ LEVELS = 4
 GRID = 1 << LEVELS
 """Sizes must be multiples of this, and windows must start on them, or the poolings fall between other pixels."""
 HALO = 96
-"""Pixels around a pixel that can change its logits, rounded up to the grid; 94 exactly."""
+"""Pixels that must be seen beyond an edge on the grid for all up to the edge to be exact: 94, rounded up to the grid.
+
+A single pixel can change logits 108 pixels away: those of its whole block of the lowest level change with it."""
 
 
 class UNet(nn.Module):

@@ -28,7 +28,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     `classes`: labels by class index, index 0 is background; `channels`: names of the input planes in their order;
     `pitch_mm`: web length of a pixel it was trained at; `grid`: windows must start and end on multiples of it;
-    `halo`: pixels around a pixel that can change its class; `thresholds`: smallest probability of each of
+    `halo`: pixels that must be seen beyond an edge on the grid for all up to the
+    edge to be decided as in the whole web; `thresholds`: smallest probability of each of
     `classes[1:]`; `provenance`: how it was made.
     """
 
