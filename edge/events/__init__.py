@@ -1,1 +1,8 @@
-"""Defect, coverage, alarm and status events: outbox, publisher, subscriber."""
+"""Events nobody loses: written to an outbox with a number, then published; a listener notices what it has missed."""
+
+from edge.events.envelope import Envelope, Origin, decode, json_schema
+from edge.events.outbox import Outbox
+from edge.events.publisher import EventWriter
+from edge.events.subscriber import Gap, listen
+
+__all__ = ["Envelope", "EventWriter", "Gap", "Origin", "Outbox", "decode", "json_schema", "listen"]

@@ -1,0 +1,99 @@
+"""Events go to the outbox first and to whoever listens second, so that what was heard can always be read again."""
+
+import threading
+from types import TracebackType
+from typing import Self
+
+import zmq
+
+from edge.core.errors import EventsError
+from edge.events.envelope import Body, Envelope, Heartbeat, Origin, encode
+from edge.events.outbox import Outbox
+
+_HIGH_WATER_MARK = 10_000
+_LINGER_MS = 500
+
+
+class EventWriter:
+    """Writes events to an outbox, then publishes them as [topic, JSON] on a ZeroMQ PUB socket bound to `endpoint`.
+
+    `endpoint` None: outbox only. Every `heartbeat_s` seconds, and once on closing, a heartbeat tells the last number.
+    A slow listener never delays the line: beyond 10,000 waiting messages it misses some, and the numbers tell it so.
+    The outbox stays open when the writer closes. Raises EventsError where the endpoint cannot be bound.
+
+    Any thread may publish: one lock guards both outbox and socket, so events go out in the order of their numbers, and
+    the socket passes from thread to thread behind that lock's memory barrier as ZeroMQ requires.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        endpoint: str | None,
+        heartbeat_s: float,
+        *,
+        line: str,
+        roll: str,
+        model: str,
+        calibration: str,
+    ) -> None:
+        self._outbox = outbox
+        self._origin = Origin(line=line, roll=roll, model=model, calibration=calibration)
+        self._heartbeat_s = heartbeat_s
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._last_seq = outbox.last_seq
+        self._context = zmq.Context()
+        self._socket = None if endpoint is None else self._bound(endpoint)
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        if self._socket is not None:
+            self._heart.start()
+
+    def publish(self, *bodies: Body) -> list[Envelope]:
+        """Writes the events to the outbox in one transaction, then publishes them. Raises EventsError."""
+        if not bodies:
+            return []
+        with self._lock:
+            events = self._outbox.append(*bodies, origin=self._origin)
+            self._last_seq = events[-1].seq
+            for event in events:
+                self._send(event)
+        return events
+
+    def close(self) -> None:
+        """Tells the last number once more and leaves the endpoint; waits at most half a second for slow listeners."""
+        self._closing.set()
+        if self._heart.is_alive():
+            self._heart.join()
+        self._context.destroy(linger=_LINGER_MS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _bound(self, endpoint: str) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.PUB)
+        socket.sndhwm = _HIGH_WATER_MARK
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise EventsError(
+                f"{endpoint}: events cannot be published there ({error.strerror}): stop what uses the address, or set "
+                "another one under [events] publish"
+            ) from error
+        return socket
+
+    def _send(self, message: Envelope | Heartbeat) -> None:
+        if self._socket is not None:
+            self._socket.send_multipart([message.topic.encode(), encode(message)])
+
+    def _beat(self) -> None:
+        closing = False
+        while not closing:
+            closing = self._closing.wait(self._heartbeat_s)
+            with self._lock:
+                self._send(Heartbeat(stream=self._outbox.stream, last_seq=self._last_seq))
