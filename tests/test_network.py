@@ -1,6 +1,6 @@
 """Training, thresholds and export of the network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,14 @@ from edge.segmentation.openvino import OpenVinoBackend
 
 CHANNELS = ["normal_x", "normal_y", "normal_z"]
 LABELS = ["background", "bump", "dent", "never there"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny networks spend their time waiting for a second thread where others use the machine too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("calibration.network.train.THREADS", 1)
+        yield
 
 
 def toy_web(seed: int, rows: int = 160, width: int = 144) -> Web:
