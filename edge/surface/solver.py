@@ -1,0 +1,106 @@
+"""From strips to surfaces: which rows can be solved, under which lights, and with which matrices."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+
+from edge.core.calibration import Calibration
+from edge.core.errors import CalibrationError
+from edge.core.photometry import lights_of, lights_solvable
+from edge.core.types import U8, Strip, Surface
+from edge.surface.kernel import NumbaKernel
+from edge.surface.matrices import Matrices, matrices_for
+
+Kernel = Callable[[Strip, int, int, Surface], None]
+"""Solves the rows [start, stop) of a strip, all seen under the lights it was made for, into those rows of a surface."""
+
+_MASKS_KEPT = 16
+_MASKS_PREPARED_UP_TO_LIGHTS = 8
+_CACHE_LINE_BYTES = 64
+
+
+class SurfaceSolver:
+    """Photometric stereo under one calibration.
+
+    `kernel` makes the kernel for a set of lights: `NumbaKernel`, or `NumpyKernel`, the reference it must equal.
+    Everything that takes long (compiling, the matrices of all lights and of all but one) is done when it is made.
+    Raises CalibrationError where a flat-fielded light does not stand above the web.
+    """
+
+    def __init__(self, calibration: Calibration, kernel: Callable[[Matrices], Kernel] = NumbaKernel) -> None:
+        self._calibration = calibration
+        self._make_kernel = kernel
+        self._kernel_for = lru_cache(maxsize=_MASKS_KEPT)(self._build)
+        self._prepare()
+
+    def solve(self, strip: Strip, out: Surface | None = None) -> Surface:
+        """The surface of a strip; `out`, C-contiguous and of the strip's size, is written instead where given.
+
+        Rows whose lights do not suffice come out as not inspected. Raises CalibrationError for a strip of another
+        width or number of lights than the calibration's.
+        """
+        lights, _, width = strip.planes.shape
+        if (lights, width) != (self._calibration.lights, self._calibration.width):
+            raise CalibrationError(
+                f"strip of {lights} lights and {width} px, calibration of {self._calibration.lights} lights and "
+                f"{self._calibration.width} px: they are not of the same line, use the calibration made with it"
+            )
+        surface = _empty(strip) if out is None else replace(out, first_row=strip.first_row)
+        for start, stop in _runs(strip.lights_seen):
+            kernel = self._kernel_for(strip.lights_seen[start].tobytes())
+            if kernel is None:
+                _not_inspected(surface, start, stop)
+            else:
+                kernel(strip, start, stop, surface)
+        return surface
+
+    def _build(self, mask_bytes: bytes) -> Kernel | None:
+        mask = np.frombuffer(mask_bytes, np.uint8)
+        if not lights_solvable(self._calibration.light_directions, mask):
+            return None
+        return self._make_kernel(matrices_for(self._calibration, lights_of(mask, self._calibration.lights)))
+
+    def _prepare(self) -> None:
+        lights = self._calibration.lights
+        seen = np.ones((1, lights), np.uint8)
+        if lights <= _MASKS_PREPARED_UP_TO_LIGHTS:
+            seen = np.vstack([seen, 1 - np.eye(lights, dtype=np.uint8)])
+        for mask in np.packbits(seen, axis=1, bitorder="little"):
+            self._kernel_for(mask.tobytes())
+
+
+def _runs(lights_seen: U8) -> Iterator[tuple[int, int]]:
+    """Runs [start, stop) of rows seen under the same lights."""
+    changes = np.flatnonzero((lights_seen[1:] != lights_seen[:-1]).any(axis=1)) + 1
+    edges = [0, *changes.tolist(), len(lights_seen)]
+    return pairwise(edges)
+
+
+def _not_inspected(surface: Surface, start: int, stop: int) -> None:
+    surface.normals[:2, start:stop] = 0
+    surface.normals[2, start:stop] = 1
+    surface.albedo[start:stop] = 1
+    surface.residual[start:stop] = np.nan
+    surface.valid[start:stop] = 0
+
+
+def _empty(strip: Strip) -> Surface:
+    shape = strip.planes.shape[1:]
+    return Surface(
+        normals=_aligned((3, *shape), np.float32),
+        albedo=_aligned(shape, np.float32),
+        residual=_aligned(shape, np.float32),
+        valid=_aligned(shape, np.uint8),
+        first_row=strip.first_row,
+    )
+
+
+def _aligned(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+    """An uninitialised array that starts on a cache line: vector stores across two lines cost the kernel a third."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.empty(size + _CACHE_LINE_BYTES, np.uint8)
+    skip = -memory.ctypes.data % _CACHE_LINE_BYTES
+    return memory[skip : skip + size].view(dtype).reshape(shape)
