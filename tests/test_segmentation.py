@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -26,6 +26,15 @@ from edge.segmentation.windows import plan_axis
 
 NORMALS = ["normal_x", "normal_y", "normal_z"]
 LABELS = ["background", "agglomeration", "crack", "cavity", "blade trail"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny networks spend their time waiting for a second thread where others use the machine too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def model_info(**changes: object) -> ModelInfo:
