@@ -274,12 +274,12 @@ def test_openvino_refuses_a_surface_of_other_channels(model_path: Path) -> None:
 
 def test_openvino_writes_nothing_home_and_sends_nothing(model_path: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, socket, pathlib\n"
+        "import sys, socket, pathlib, numpy\n"
         "def refuse(*a, **k): raise SystemExit('a connection was opened')\n"
         "socket.socket = socket.create_connection = socket.getaddrinfo = refuse\n"
         "from edge.segmentation.model import load_model\n"
         "from edge.segmentation.openvino import OpenVinoBackend\n"
-        "OpenVinoBackend(load_model(pathlib.Path(sys.argv[1]))).prepare((1, 3, 32, 32))\n"
+        "OpenVinoBackend(load_model(pathlib.Path(sys.argv[1]))).infer(numpy.zeros((1, 3, 32, 32), 'f'))\n"
         "assert sys.modules.get('openvino_telemetry') is None\n"
     )
     home = tmp_path / "home"

@@ -18,8 +18,8 @@ _COMPILE = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 class OpenVinoBackend:
     """Executes a model in float32 (left alone, OpenVINO runs bfloat16 where the CPU can).
 
-    A model is compiled for each shape it sees, at its first inference or by `prepare`. Raises ModelError for a model
-    that OpenVINO cannot read or whose inputs and outputs are others than it should have.
+    A model is compiled for each shape it sees, at its first inference (0.2 s). Raises ModelError for a model that
+    OpenVINO cannot read or whose inputs and outputs are others than it should have.
     """
 
     name = "openvino"
@@ -30,10 +30,6 @@ class OpenVinoBackend:
         self._core = _openvino().Core()
         self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
         self._check(self._read())
-
-    def prepare(self, shape: tuple[int, ...]) -> None:
-        """Compile for an input shape (N,C,H,W), so that the first inference is as fast as the others."""
-        self._request(shape)
 
     def infer(self, surface: F32) -> tuple[U8, U8]:
         """See `Backend.infer`."""

@@ -29,11 +29,11 @@ class Segmenter:
         self._window_rows = strip_rows + 2 * info.halo
         padded_width = padded_length(width, info.grid)
         self._columns = plan_axis(padded_width, window_width, info.halo, info.grid)
-        self._window_width = min(padded_width, window_width)
         kept_rows = self._window_rows + strip_rows
         self._planes = np.empty((len(info.channels), kept_rows, padded_width), np.float32)
         self._inspected = np.empty(kept_rows, np.bool_)
-        self._input = np.empty(self.window_shape, np.float32)
+        window_shape = (1, len(info.channels), self._window_rows, min(padded_width, window_width))
+        self._input = np.empty(window_shape, np.float32)
         self._begin()
 
     def _begin(self) -> None:
@@ -41,11 +41,6 @@ class Segmenter:
         self._top = 0  # row of _planes[:, 0]
         self._filled = 0  # rows received
         self._done = 0  # rows handed out
-
-    @property
-    def window_shape(self) -> tuple[int, int, int, int]:
-        """Shape (1, C, rows, columns) of what the network is given."""
-        return 1, len(self._info.channels), self._window_rows, self._window_width
 
     def push(self, surface: Surface) -> list[ClassMap]:
         """Take the next rows of web; give what can be decided by now.
