@@ -61,6 +61,11 @@ class Assembler:
         """Web rows from the first to the last that any frame has reached."""
         return self._end_row
 
+    @property
+    def frames_held(self) -> int:
+        """Frames kept because a coming strip may take rows from them."""
+        return len(self._pool) - len(self._free)
+
     def push(self, frame: Frame) -> Iterator[Strip]:
         """Take a frame; yield the strips it completes."""
         self._check(frame)

@@ -81,7 +81,7 @@ class Surface:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassMap:
-    """What each pixel is: `class_index` (rows, width) u8 with 0 = background, `score` u8 (0..255 = probability 0..1)."""
+    """What each pixel is: `class_index` (rows, width) u8, 0 = background; `score` u8, 0..255 = probability 0..1."""
 
     class_index: U8
     score: U8

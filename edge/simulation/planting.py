@@ -45,7 +45,7 @@ class Frequencies:
 
 
 DENSE = Frequencies(
-    agglomerations=26500.0, cavities=5000.0, cavities_per_agglomeration=0.33, cracks=10000.0, blade_trails=320.0
+    agglomerations=26500.0, cavities=5000.0, cavities_per_agglomeration=0.33, cracks=10000.0, blade_trails=250.0
 )
 """Near the pixel shares of the thesis's Table 3.1: 2.39 % agglomeration, 0.86 % crack, 0.06 % cavity, 1.17 % trail."""
 PRODUCTION = DENSE.scaled(0.0112)
@@ -157,10 +157,10 @@ def _agglomeration(rng: np.random.Generator, x: float, y: float) -> Planted:
     tone = rng.uniform(0.88, 1.1)
     lobes = []
     for lobe in range(1 + int(rng.integers(2, 5))):
-        size = 0.82 if lobe == 0 else rng.uniform(0.35, 0.6)
-        away = 0.0 if lobe == 0 else rng.uniform(0.35, 1.0 - size / 2) * radius
+        size = 0.82 if lobe == 0 else rng.uniform(0.55, 0.75)
+        away = 0.0 if lobe == 0 else rng.uniform(0.3, 1.0 - size / 2) * radius
         around, axis = rng.uniform(0, 2 * np.pi, 2)
-        a, b = radius * size * rng.uniform([0.85, 0.65], [1.1, 1.0])
+        a, b = radius * size * rng.uniform([0.85, 0.75], [1.1, 1.0])
         lobes.append(
             [
                 x + away * np.cos(around),
@@ -213,7 +213,7 @@ def _blade_trail(rng: np.random.Generator, x: float, y: float) -> Planted:
         x,
         y,
         length,
-        half_width_mm=rng.uniform(0.1, 0.3),
+        half_width_mm=rng.uniform(0.15, 0.35),
         steepest_deg=rng.uniform(6.0, 16.0),
         sway_mm=rng.uniform(0.0, 0.25),
         phase=rng.uniform(0, 2 * np.pi),

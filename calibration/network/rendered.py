@@ -1,0 +1,72 @@
+"""Training webs: rendered, exposed, assembled and solved by the very stages that run on the line."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from calibration.network.sampling import Web
+from edge.assembly.assembler import Assembler
+from edge.core.types import Strip
+from edge.segmentation.surface_channels import write_channels
+from edge.simulation.camera import Motion, Rig, StrobedCamera
+from edge.simulation.lights import FOUR_LINE_LIGHTS
+from edge.simulation.planting import DENSE
+from edge.simulation.web import Coating, RenderedWeb
+from edge.surface.solver import SurfaceSolver
+
+STRIP_ROWS = 256
+PITCH_MM = 0.05
+
+
+def render_webs(seeds: Sequence[int], length_mm: float, width_px: int, channels: Sequence[str]) -> list[Web]:
+    """One web a seed, each of another machine; says on the error stream how far it is."""
+    webs = []
+    for number, seed in enumerate(seeds, start=1):
+        print(f"rendering web {number} of {len(seeds)}", file=sys.stderr, flush=True)
+        webs.append(rendered_web(varied_camera(seed, length_mm, width_px), channels))
+    return webs
+
+
+def varied_camera(seed: int, length_mm: float, width_px: int) -> StrobedCamera:
+    """A dense web and a machine that differ with the seed: texture, lamp strength, noise, advance, transport sign."""
+    rng = np.random.default_rng([seed, 7])
+    relief, tone = rng.uniform(0.5, 1.4, 2)
+    usual = Coating()
+    coating = Coating(
+        slopes=tuple((lattice_mm, deg * relief) for lattice_mm, deg in usual.slopes),
+        albedos=tuple((lattice_mm, rms * tone) for lattice_mm, rms in usual.albedos),
+    )
+    lights = tuple(replace(light, intensity=rng.uniform(0.85, 1.15)) for light in FOUR_LINE_LIGHTS)
+    rig = Rig(
+        lights=lights,
+        full_well_e=rng.uniform(12000.0, 30000.0),
+        transport_sign=1 if rng.uniform() < 0.5 else -1,
+    )
+    web = RenderedWeb(seed, width_px, DENSE.scaled(rng.uniform(0.5, 1.2)), PITCH_MM, coating)
+    advance_px = 32.0 if rng.uniform() < 0.5 else rng.uniform(20.0, 32.0)
+    return StrobedCamera(web, length_mm, rig, Motion(advance_px))
+
+
+def rendered_web(camera: StrobedCamera, channels: Sequence[str]) -> Web:
+    """Surface channels (C, H, W) f32 and truth (H, W) u8 of the rows that were seen under every light."""
+    assembler = Assembler(camera.calibration, STRIP_ROWS, camera.web.pitch_mm)
+    solver = SurfaceSolver(camera.calibration)
+    parts, seen = [], []
+
+    def take(strips: Iterator[Strip]) -> None:
+        for strip in strips:
+            surface = solver.solve(strip)
+            part = np.empty((len(channels), *surface.albedo.shape), np.float32)
+            write_channels(surface, channels, slice(None), part)
+            parts.append(part)
+            seen.append(np.isfinite(strip.source_row).all(axis=0))
+
+    for frame in camera.frames():
+        take(assembler.push(frame))
+    take(assembler.finish())
+    rows = np.flatnonzero(np.concatenate(seen))
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    surface = np.ascontiguousarray(np.concatenate(parts, axis=1)[:, first:last])
+    return surface, camera.web.classes(first, last - first)

@@ -1,0 +1,303 @@
+"""The command line. Exit codes: 0 done; 1 done, but web inside the roll was not inspected or a check failed; 2 bad
+input or a missing part; 3 a fault of Foilsight itself.
+
+Modules are imported by the commands that need them, so that `--help` answers at once.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import cyclopts
+from cyclopts import App, Parameter
+
+from edge.core.config import load_config
+from edge.core.errors import ConfigError, FoilsightError
+
+if TYPE_CHECKING:
+    from edge.core.types import FrameSource
+
+EXIT_DONE, EXIT_NOT_ALL_INSPECTED, EXIT_BAD_INPUT, EXIT_FAULT, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+DEMO_SEED, DEMO_LENGTH_MM, DEMO_WIDTH_PX = 2024, 250.0, 1024
+
+app = App(
+    name="foilsight",
+    help="Inline surface inspection of moving webs: photometric stereo, seamless segmentation, defect events.",
+    version_flags=["--version"],
+)
+app.command(
+    "calibration.network.commands:train",
+    name="train",
+    help="Train the segmentation network on rendered webs and export it. Needs the extra [train].",
+)
+app.command(
+    "calibration.network.commands:export",
+    name="export",
+    help="Write a training's checkpoint as a model file. Needs the extra [train].",
+)
+
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+ConfigFile = Annotated[Path | None, Parameter(name="--config")]
+
+
+@app.command
+def replay(
+    recording: Path | None = None,
+    *,
+    config: ConfigFile = None,
+    report: Path = Path("foilsight-report"),
+    rate: str = "max",
+    keep: str = "",
+    json: Json = False,
+) -> int:
+    """Inspect a recorded web and leave a report; without a recording, a short rendered one.
+
+    Parameters
+    ----------
+    recording
+        MCAP file written by `record`, `simulate` or `import`.
+    config
+        Configuration (TOML); its calibration replaces the recording's.
+    report
+        Folder for report.json, events.jsonl, outbox.sqlite and roll_map.png.
+    rate
+        `max`, `realtime`, or a number: how many times as fast as it was recorded.
+    keep
+        Planes to write into the report folder, of `surface,classes`.
+    json
+        Print the report as one JSON object and nothing else.
+    """
+    from edge.service.replay import ReplayOptions
+    from edge.service.replay import replay as run
+    from edge.service.report import print_report
+
+    settings = load_config(config)
+    options = ReplayOptions(rate=_rate(rate), keep=_planes(keep), quiet=json)
+    if recording is None:
+        source: FrameSource = _demo_web()
+        name, roll = f"rendered web, seed {DEMO_SEED}", settings.roll
+    else:
+        from edge.recording.reader import Recording
+
+        opened = Recording(recording)
+        source = opened
+        name, roll = recording.name, settings.roll or opened.roll
+    result = run(source, name, roll, settings, report, options)
+    if json:
+        _print_json(result)
+    else:
+        print_report(result, report)
+    return EXIT_NOT_ALL_INSPECTED if result.uninspected_mm > 0 or result.stopped else EXIT_DONE
+
+
+@app.command
+def simulate(
+    out: Path,
+    *,
+    length_mm: float,
+    width_px: int = 1024,
+    seed: int = 1,
+    density: Literal["dense", "production", "clean"] = "dense",
+    speed: str = "1",
+    advance_px: float = 32.0,
+    height_px: int = 256,
+    sign: Literal[1, -1] = 1,
+) -> int:
+    """Render a web with planted defects into a recording, with its calibration and truth.
+
+    Parameters
+    ----------
+    out
+        Recording to write (MCAP).
+    length_mm
+        Length of web.
+    width_px
+        Width of web and frames; a pixel is 0.05 mm.
+    seed
+        The same seed gives the same web.
+    density
+        How many defects: `dense` as in the thesis's data set, `production` 0.05 % of the pixels.
+    speed
+        Metres per second; `0.5:2` for an even ramp, during which the camera runs freely.
+    advance_px
+        Pixels the web moves from frame to frame at its highest speed.
+    height_px
+        Height of a frame.
+    sign
+        1 when features move towards smaller image rows, -1 when towards larger.
+    """
+    from edge.service.simulate import record_rendered
+    from edge.simulation.camera import Motion, Rig, StrobedCamera
+    from edge.simulation.planting import CLEAN, DENSE, PRODUCTION
+    from edge.simulation.web import RenderedWeb
+
+    slow, fast = _speeds(speed)
+    _require(length_mm >= height_px * 0.05, "--length-mm", f"at least the {height_px * 0.05:g} mm a frame shows")
+    _require(16 <= width_px <= 16384, "--width-px", "between 16 and 16384")
+    _require(8 <= height_px <= 4096, "--height-px", "between 8 and 4096")
+    _require(0 < advance_px <= height_px, "--advance-px", "above 0 and at most the frame's height")
+    _require(seed >= 0, "--seed", "0 or more")
+    frequencies = {"dense": DENSE, "production": PRODUCTION, "clean": CLEAN}[density]
+    camera = StrobedCamera(
+        RenderedWeb(seed, width_px, frequencies),
+        length_mm,
+        Rig(height_px=height_px, transport_sign=sign),
+        Motion(advance_px, slow, fast),
+    )
+    record_rendered(camera, out)
+    print(f"{out}: {camera.frame_count} frames, {camera.web_mm:.1f} mm of web")
+    return EXIT_DONE
+
+
+@app.command(name="import")
+def import_stills(images: Path, out: Path, *, lights: Path) -> int:
+    """Turn a folder of still images, one a light, into a recording.
+
+    Parameters
+    ----------
+    images
+        Folder of PNG, TIFF, TGA, BMP or JPEG images.
+    out
+        Recording to write (MCAP).
+    lights
+        TOML file with a [[light]] for each: `direction = [x, y, z]`, `files = "name"`, optional `intensity`.
+    """
+    from edge.recording.stills import import_images
+
+    count = import_images(images, lights, out)
+    print(f"{out}: {count} frames")
+    return EXIT_DONE
+
+
+@app.command
+def evaluate(recording: Path, *, config: ConfigFile = None, json: Json = False) -> int:
+    """Hold the events of a rendered web's recording against the truth in it.
+
+    Parameters
+    ----------
+    recording
+        MCAP file written by `simulate`.
+    config
+        Configuration (TOML).
+    json
+        Print the result as one JSON object and nothing else.
+    """
+    from edge.core.errors import RecordingError
+    from edge.recording.reader import Recording
+    from edge.service.evaluate import evaluate as run
+    from edge.service.evaluate import print_evaluation
+
+    opened = Recording(recording)
+    truth = opened.truth_classes()
+    if truth is None:
+        raise RecordingError(f"{recording}: holds no truth to evaluate against: only rendered webs do")
+    result = run(opened, truth, load_config(config), quiet=json)
+    if json:
+        _print_json(result)
+    else:
+        print_evaluation(result)
+    return EXIT_DONE
+
+
+@app.command
+def listen(*, config: ConfigFile = None, topic: tuple[str, ...] = (), json: Json = False) -> int:
+    """Print events as they are published, until ctrl-C.
+
+    Parameters
+    ----------
+    config
+        Configuration (TOML) with the address under [events] publish.
+    topic
+        Only these: defect, coverage, alarm, status.
+    json
+        One JSON object a line.
+    """
+    from edge.service.listening import print_events
+
+    print_events(load_config(config).events.publish, topic, json)
+    return EXIT_DONE
+
+
+@app.command
+def schema() -> int:
+    """Print the JSON Schema of every event."""
+    from edge.events.envelope import json_schema
+
+    _print_json(json_schema())
+    return EXIT_DONE
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; errors a person can mend become one line on the error stream."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """As `main`, returning the exit code."""
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except FoilsightError as error:
+        return _complain(str(error), EXIT_BAD_INPUT)
+    except cyclopts.CycloptsError as error:
+        return _complain(f"{_one_line(str(error))} (see foilsight --help)", EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        return _complain("stopped by hand", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        return EXIT_DONE
+    except Exception as error:
+        return _complain(f"a fault of Foilsight itself: {type(error).__name__}: {_one_line(str(error))}", EXIT_FAULT)
+    return code if isinstance(code, int) else EXIT_DONE
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"foilsight: {message}", file=sys.stderr)
+    return code
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _print_json(value: object) -> None:
+    import msgspec
+
+    print(msgspec.json.encode(value).decode())
+
+
+def _require(holds: bool, option: str, must_be: str) -> None:
+    if not holds:
+        raise ConfigError(f"{option} must be {must_be}")
+
+
+def _rate(text: str) -> float:
+    if text in ("max", "realtime"):
+        return 0.0 if text == "max" else 1.0
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    _require(0 < rate < 1e6, "--rate", f"max, realtime or a number above 0, not {text!r}")
+    return rate
+
+
+def _planes(text: str) -> frozenset[str]:
+    planes = frozenset(name.strip() for name in text.split(",") if name.strip())
+    _require(planes <= {"surface", "classes"}, "--keep", f"of surface,classes, not {text!r}")
+    return planes
+
+
+def _speeds(text: str) -> tuple[float, float]:
+    try:
+        speeds = [float(part) for part in text.split(":")]
+    except ValueError:
+        speeds = []
+    _require(len(speeds) in (1, 2) and all(0 < s < 1000 for s in speeds), "--speed", "metres per second, as 1 or 0.5:2")
+    return speeds[0], speeds[-1]
+
+
+def _demo_web() -> "FrameSource":
+    from edge.simulation.camera import StrobedCamera
+    from edge.simulation.planting import DENSE
+    from edge.simulation.web import RenderedWeb
+
+    return StrobedCamera(RenderedWeb(DEMO_SEED, DEMO_WIDTH_PX, DENSE.scaled(0.4)), DEMO_LENGTH_MM)

@@ -1,0 +1,125 @@
+"""The ledger: every web row is exactly one of inspected, degraded, uninspected. Nothing passes unseen in silence."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge.core.calibration import Calibration
+from edge.core.photometry import lights_of, lights_solvable
+from edge.core.types import U8, Coverage, RowState
+
+START, END = "start", "end"
+REPORT_EVERY_MM = 100.0
+_NAMED_LIGHTS = 4
+
+
+@dataclass
+class Totals:
+    """Web rows by what became of them; `edge` are the uninspected ones of the roll's lead-in and lead-out."""
+
+    inspected: int = 0
+    degraded: int = 0
+    uninspected: int = 0
+    edge: int = 0
+
+    @property
+    def rows(self) -> int:
+        """All rows."""
+        return self.inspected + self.degraded + self.uninspected + self.edge
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    state: RowState
+    why: str
+
+
+_TOO_FEW = _Verdict("uninspected", "seen under too few lights")
+
+
+class Ledger:
+    """Turns the lights each row was seen under into coverage, a record at each change and at least every 100 mm.
+
+    The uninspected rows that open the roll, no more than a frame's height, are its lead-in (`why` "start"); those that
+    close it its lead-out ("end").
+    """
+
+    def __init__(self, calibration: Calibration, pitch_mm: float) -> None:
+        self.totals = Totals()
+        self._calibration = calibration
+        self._pitch_mm = pitch_mm
+        self._longest = max(1, int(REPORT_EVERY_MM / pitch_mm))
+        self._verdicts: dict[bytes, _Verdict] = {}
+        self._open = _Verdict("uninspected", START)
+        self._from_row = 0
+        self._to_row = 0
+
+    def push(self, lights_seen: U8) -> list[Coverage]:
+        """Enter the next rows; `lights_seen` (rows, ceil(n/8)) u8 bit mask as in `Strip`."""
+        records: list[Coverage] = []
+        changes = np.flatnonzero((lights_seen[1:] != lights_seen[:-1]).any(axis=1)) + 1
+        for first, last in zip([0, *changes], [*changes, len(lights_seen)], strict=True):
+            self._enter(self._judge(lights_seen[first]), int(last - first), records)
+        return records
+
+    def finish(self) -> list[Coverage]:
+        """Close the roll."""
+        records: list[Coverage] = []
+        if self._open == _TOO_FEW:
+            end_from = max(self._from_row, self._to_row - self._calibration.height)
+            self._record(end_from, records)
+            self._open = _Verdict("uninspected", END)
+        self._record(self._to_row, records)
+        return records
+
+    def _judge(self, mask: U8) -> _Verdict:
+        key = mask.tobytes()
+        if key not in self._verdicts:
+            n = self._calibration.lights
+            seen = lights_of(mask, n)
+            if len(seen) == n:
+                verdict = _Verdict("inspected", "")
+            elif lights_solvable(self._calibration.light_directions, mask):
+                verdict = _Verdict("degraded", _missing(set(range(n)) - set(seen)))
+            else:
+                verdict = _TOO_FEW
+            self._verdicts[key] = verdict
+        return self._verdicts[key]
+
+    def _enter(self, verdict: _Verdict, rows: int, records: list[Coverage]) -> None:
+        """Append rows of one verdict; those of the lead-in keep their own."""
+        if self._open.why == START and verdict.state == "uninspected":
+            lead_in = min(rows, max(0, self._calibration.height - self._to_row))
+            self._to_row += lead_in
+            rows -= lead_in
+        if rows == 0:
+            return
+        if verdict != self._open:
+            self._record(self._to_row, records)
+            self._open = verdict
+        self._to_row += rows
+        while self._to_row - self._from_row > self._longest:
+            self._record(self._from_row + self._longest, records)
+
+    def _record(self, to_row: int, records: list[Coverage]) -> None:
+        if to_row <= self._from_row:
+            return
+        kind = "edge" if self._open.why in (START, END) else self._open.state
+        setattr(self.totals, kind, getattr(self.totals, kind) + to_row - self._from_row)
+        records.append(
+            Coverage(
+                from_row=self._from_row,
+                to_row=to_row,
+                from_mm=self._from_row * self._pitch_mm,
+                to_mm=to_row * self._pitch_mm,
+                state=self._open.state,
+                why=self._open.why,
+            )
+        )
+        self._from_row = to_row
+
+
+def _missing(lights: set[int]) -> str:
+    names = [str(light) for light in sorted(lights)]
+    shown = ", ".join(names[:_NAMED_LIGHTS]) + (" ..." if len(names) > _NAMED_LIGHTS else "")
+    return f"not seen under light {shown}"

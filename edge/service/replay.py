@@ -1,0 +1,167 @@
+"""`foilsight replay`: a recorded web through the very stages that run on the line."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.core.calibration import Calibration
+from edge.core.config import Config
+from edge.core.errors import EventsError
+from edge.core.types import Coverage, Defect, Frame, FrameSource
+from edge.events.outbox import Outbox
+from edge.events.publisher import EventWriter
+from edge.pipeline.inspection import Inspection, Watchers
+from edge.segmentation.model import ModelFile, load_model
+from edge.segmentation.openvino import OpenVinoBackend
+from edge.service.keeping import ClassKeeper, SurfaceKeeper
+from edge.service.progress import web_progress
+from edge.service.report import OUTBOX, ROLL_MAP, Report, fresh_folder, write_report
+from edge.service.roll_map import RollMap
+
+UNKNOWN_WEB_MM = 1000.0
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """`rate`: 0 as fast as possible, 1 in real time, N times as fast; `keep`: of "surface", "classes"."""
+
+    rate: float = 0.0
+    keep: frozenset[str] = frozenset()
+    quiet: bool = False
+
+
+def replay(source: FrameSource, name: str, roll: str, config: Config, folder: Path, options: ReplayOptions) -> Report:
+    """Inspect a source from its first frame to its last and leave a report in `folder`.
+
+    Ctrl-C ends the reading; what was read is still inspected, reported and noted. Raises FoilsightError.
+    """
+    calibration = source.calibration if config.calibration is None else Calibration.load(config.calibration)
+    model = load_model(config.segmentation.model)
+    backend = OpenVinoBackend(model)
+    fresh_folder(folder)
+    with ExitStack() as stack:
+        watchers = _keepers(options.keep, folder, stack)
+        outbox = stack.enter_context(Outbox(folder / OUTBOX))
+        writer, notes = _writer(outbox, config, roll, model, calibration, stack)
+        web_mm = source.web_mm or UNKNOWN_WEB_MM
+        pitch_mm = calibration.pitch_mm or model.info.pitch_mm
+        roll_map = RollMap(model.info.classes[1:], calibration.width, pitch_mm, web_mm)
+        watchers.surface.append(roll_map.add_surface)
+        defects: list[Defect] = []
+
+        def publish(bodies: Sequence[Defect | Coverage]) -> None:
+            writer.publish(*bodies)
+            for body in bodies:
+                roll_map.add_event(body)
+                if isinstance(body, Defect) and body.phase == "closed" and body.merged_into is None:
+                    defects.append(body)
+
+        inspection = Inspection(calibration, model.info, backend, config, publish, watchers)
+        seconds, stopped = _run(inspection, source, options)
+        if stopped:
+            notes.append(f"stopped by hand after {inspection.web_mm:.0f} mm")
+        report = _report(inspection, seconds, stopped, name, roll, backend, model, calibration, notes, defects)
+        write_report(folder, report, outbox)
+        roll_map.write(folder / ROLL_MAP, f"{name}   {report.web_mm:.0f} mm")
+    return report
+
+
+def _run(inspection: Inspection, source: FrameSource, options: ReplayOptions) -> tuple[float, bool]:
+    """Push every frame; returns the seconds it took and whether it was stopped by hand."""
+    started = time.perf_counter()
+    stopped = False
+    with web_progress("inspecting", source.web_mm, options.quiet) as at:
+        try:
+            for frame in _paced(source.frames(), options.rate):
+                inspection.push(frame)
+                at(inspection.web_mm)
+        except KeyboardInterrupt:
+            stopped = True
+        inspection.finish()
+    return time.perf_counter() - started, stopped
+
+
+def _paced(frames: Iterator[Frame], rate: float) -> Iterator[Frame]:
+    """Hold frames back until their time has come."""
+    first_ns: int | None = None
+    started = time.perf_counter()
+    for frame in frames:
+        if rate > 0:
+            first_ns = frame.exposed_ns if first_ns is None else first_ns
+            due = started + (frame.exposed_ns - first_ns) / 1e9 / rate
+            time.sleep(max(0.0, due - time.perf_counter()))
+        yield frame
+
+
+def _keepers(keep: frozenset[str], folder: Path, stack: ExitStack) -> Watchers:
+    watchers = Watchers()
+    if "surface" in keep:
+        surfaces = SurfaceKeeper(folder)
+        stack.callback(surfaces.close)
+        watchers.surface.append(surfaces.add)
+    if "classes" in keep:
+        classes = ClassKeeper(folder)
+        stack.callback(classes.close)
+        watchers.classes.append(classes.add)
+    return watchers
+
+
+def _writer(
+    outbox: Outbox, config: Config, roll: str, model: ModelFile, calibration: Calibration, stack: ExitStack
+) -> tuple[EventWriter, list[str]]:
+    """A publisher, or one that only fills the outbox where somebody else, say the live line, has the address."""
+
+    def opened(endpoint: str | None) -> EventWriter:
+        writer = EventWriter(
+            outbox,
+            endpoint,
+            config.events.heartbeat_s,
+            line=config.line,
+            roll=roll,
+            model=model.digest,
+            calibration=calibration.digest,
+        )
+        return stack.enter_context(writer)
+
+    try:
+        return opened(config.events.publish), []
+    except EventsError:
+        return opened(None), [f"events were not published: {config.events.publish} is taken or cannot be bound"]
+
+
+def _report(
+    inspection: Inspection,
+    seconds: float,
+    stopped: bool,
+    name: str,
+    roll: str,
+    backend: OpenVinoBackend,
+    model: ModelFile,
+    calibration: Calibration,
+    notes: list[str],
+    defects: list[Defect],
+) -> Report:
+    totals, counts, pitch_mm = inspection.totals, inspection.frame_counts, inspection.pitch_mm
+    return Report(
+        source=name,
+        roll=roll,
+        web_mm=totals.rows * pitch_mm,
+        inspected_mm=totals.inspected * pitch_mm,
+        degraded_mm=totals.degraded * pitch_mm,
+        uninspected_mm=totals.uninspected * pitch_mm,
+        edge_mm=totals.edge * pitch_mm,
+        frames=counts.received,
+        frames_lost=counts.lost,
+        frames_unusable=counts.unusable,
+        mpix_per_s=totals.rows * calibration.width / 1e6 / seconds,
+        latency_ms=inspection.latency_ms(),
+        backend=backend.name,
+        precision=backend.precision,
+        model=model.digest,
+        calibration=calibration.digest,
+        notes=[*inspection.notes, *notes],
+        stopped=stopped,
+        defects=defects,
+    )

@@ -1,0 +1,88 @@
+"""What a replay leaves behind: `report.json`, `events.jsonl`, `outbox.sqlite`, `roll_map.png`."""
+
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from edge.core.errors import EventsError
+from edge.core.types import Defect
+from edge.events.envelope import encode
+from edge.events.outbox import Outbox
+
+OUTBOX, EVENTS, REPORT, ROLL_MAP = "outbox.sqlite", "events.jsonl", "report.json", "roll_map.png"
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """One replay in figures. `web_mm` = inspected + degraded + uninspected + edge (lead-in and lead-out).
+
+    `defects` are the closed ones; `mpix_per_s` counts web pixels, not strobes; `latency_ms` runs from the last frame
+    read to an event published; `model` and `calibration` are SHA-256 digests; `notes` says what had to be
+    assumed; `stopped`: by hand, before the end.
+    """
+
+    source: str
+    roll: str
+    web_mm: float
+    inspected_mm: float
+    degraded_mm: float
+    uninspected_mm: float
+    edge_mm: float
+    frames: int
+    frames_lost: int
+    frames_unusable: int
+    mpix_per_s: float
+    latency_ms: dict[str, float]
+    backend: str
+    precision: str
+    model: str
+    calibration: str
+    notes: list[str]
+    stopped: bool
+    defects: list[Defect]
+
+    def count_by_label(self) -> dict[str, int]:
+        """Number of defects of each label found."""
+        labels = [defect.label for defect in self.defects]
+        return {label: labels.count(label) for label in dict.fromkeys(labels)}
+
+
+def fresh_folder(folder: Path) -> Path:
+    """Make the report folder ready: an earlier replay's files are replaced, others stay. Raises EventsError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (EVENTS, REPORT, ROLL_MAP, OUTBOX, f"{OUTBOX}-wal", f"{OUTBOX}-shm"):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise EventsError(f"{folder}: report cannot be written there ({error.strerror}): choose --report") from error
+    return folder
+
+
+def write_report(folder: Path, report: Report, outbox: Outbox) -> None:
+    """Write `report.json` and, one event a line, `events.jsonl`."""
+    (folder / REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    with (folder / EVENTS).open("wb") as lines:
+        for event in outbox.since(0):
+            lines.write(encode(event) + b"\n")
+
+
+def print_report(report: Report, folder: Path) -> None:
+    """The closing table, on standard output."""
+    table = Table(title=f"{report.source}", show_header=False, title_justify="left")
+    table.add_row("web", f"{report.web_mm:,.1f} mm in {report.frames:,} frames, {report.frames_lost} lost")
+    table.add_row("inspected", f"{report.inspected_mm:,.1f} mm")
+    if report.degraded_mm:
+        table.add_row("degraded", f"[yellow]{report.degraded_mm:,.1f} mm[/]")
+    style = "[red]{}[/]" if report.uninspected_mm else "{}"
+    table.add_row("uninspected", style.format(f"{report.uninspected_mm:,.1f} mm"))
+    table.add_row("lead-in and lead-out", f"{report.edge_mm:,.1f} mm")
+    for label, count in sorted(report.count_by_label().items()):
+        table.add_row(label.replace("_", " "), f"{count:,}")
+    table.add_row("speed", f"{report.mpix_per_s:.2f} MPix/s of web")
+    table.add_row("latency", f"{report.latency_ms['p50']:.0f} ms median, {report.latency_ms['p99']:.0f} ms p99")
+    table.add_row("network", f"{report.backend} {report.precision}, model {report.model[:12]}")
+    for note in report.notes:
+        table.add_row("note", note)
+    table.add_row("report", str(folder))
+    Console().print(table)
