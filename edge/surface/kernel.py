@@ -5,7 +5,8 @@
 - Matrices lie in one flat table, tile by tile of columns, so that all of a tile sits in the first cache and the whole
   is read in order. (Apart by a power of two, its vectors would evict each other.)
 - Table indices are unsigned: for signed ones numba adds a test for negative indices that stops vectorisation.
-- Arrays are indexed in the prange body itself, never sliced: only so does numba tell the compiler that none overlap.
+- Arrays are indexed in the prange body itself, never sliced, and flags are never updated in place: either would keep
+  numba from telling the compiler that no two arrays overlap.
 """
 
 from collections.abc import Callable
@@ -21,13 +22,13 @@ from edge.surface.matrices import MIN_ALBEDO, SHADOW, Matrices
 
 Compiled = Callable[..., None]
 
-_TILE = 128
+_TILE = 64
 # One vector of _TILE values each, per light, in this order; _NEXT leads to the next light.
 _X, _Y, _Z, _DX, _DY, _DZ, _GX, _GY, _GZ, _SATURATION, _CHECKSUM, _NEXT = (np.uint64(i * _TILE) for i in range(12))
 _VECTORS = 11
 _1, _2, _3 = _NEXT, np.uint64(2) * _NEXT, np.uint64(3) * _NEXT
 # Where `_any` gathers a tile, one vector each; the light's shifts by the row term follow.
-_BX, _BY, _BZ, _BRIGHTEST, _ERROR, _GOOD, _SHIFTS = (np.uint64(i * _TILE) for i in (0, 1, 2, 3, 4, 5, 6))
+_BX, _BY, _BZ, _BRIGHTEST, _ERROR, _MARGIN, _SHIFTS = (np.uint64(i * _TILE) for i in (0, 1, 2, 3, 4, 5, 6))
 _T, _ONE = np.uint64(_TILE), np.uint64(1)
 
 _MIN_SQUARE, _MAX_SQUARE = np.float32(MIN_ALBEDO**2), np.float32(3e38)
@@ -123,9 +124,13 @@ def _four(row_term: bool) -> Compiled:
                     at = tile * np.uint64(4) * _NEXT + j
                     q0, q1, q2, q3 = planes[k0, row, c], planes[k1, row, c], planes[k2, row, c], planes[k3, row, c]
                     dark = _SHADOW * max(max(q0, q1), max(q2, q3))
-                    good = (min(min(q0, q1), min(q2, q3)) > dark) & (q0 < t[at + _SATURATION])
-                    good &= (q1 < t[at + _1 + _SATURATION]) & (q2 < t[at + _2 + _SATURATION])
-                    good &= q3 < t[at + _3 + _SATURATION]
+                    good = (
+                        (min(min(q0, q1), min(q2, q3)) > dark)
+                        & (q0 < t[at + _SATURATION])
+                        & (q1 < t[at + _1 + _SATURATION])
+                        & (q2 < t[at + _2 + _SATURATION])
+                        & (q3 < t[at + _3 + _SATURATION])
+                    )
 
                     x = _times(t, at + _X, q0, q1, q2, q3)
                     y = _times(t, at + _Y, q0, q1, q2, q3)
@@ -191,13 +196,13 @@ def _any(row_term: bool) -> Compiled:
                         s[_BZ + j] -= t[at + _Z + j] * s[shift + j]
 
                 for j in range(n):
-                    s[_GOOD + j] = _F1
+                    s[_MARGIN + j] = _F1
                 for k in range(count):
                     at, shift = table + k * _NEXT, _SHIFTS + k * _T
                     for j in range(n):
                         q = planes[lights[k], row, first + j]
-                        lit = (q > _SHADOW * s[_BRIGHTEST + j]) & (q < t[at + _SATURATION + j])
-                        s[_GOOD + j] = s[_GOOD + j] if lit else _F0
+                        margin = min(q - _SHADOW * s[_BRIGHTEST + j], t[at + _SATURATION + j] - q)
+                        s[_MARGIN + j] = min(s[_MARGIN + j], margin)
                         model = (
                             t[at + _GX + j] * s[_BX + j] + t[at + _GY + j] * s[_BY + j] + t[at + _GZ + j] * s[_BZ + j]
                         )
@@ -214,6 +219,6 @@ def _any(row_term: bool) -> Compiled:
                     normals[2, row, c] = s[_BZ + j] * scale if solved else _F1
                     albedo[row, c] = square * scale if solved else _F0
                     residual[row, c] = np.sqrt(s[_ERROR + j]) * scale if solved else _NAN
-                    valid[row, c] = solved & (s[_GOOD + j] > _F0)
+                    valid[row, c] = solved & (s[_MARGIN + j] > _F0)
 
     return solve
