@@ -1,5 +1,6 @@
 """`foilsight replay`: a recorded web through the very stages that run on the line."""
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from edge.service.keeping import ClassKeeper, SurfaceKeeper
 from edge.service.progress import web_progress
 from edge.service.report import OUTBOX, ROLL_MAP, Report, fresh_folder, write_report
 from edge.service.roll_map import RollMap
+from edge.service.stopping import stop_on_ctrl_c
 
 UNKNOWN_WEB_MM = 1000.0
 
@@ -71,27 +73,26 @@ def replay(source: FrameSource, name: str, roll: str, config: Config, folder: Pa
 def _run(inspection: Inspection, source: FrameSource, options: ReplayOptions) -> tuple[float, bool]:
     """Push every frame; returns the seconds it took and whether it was stopped by hand."""
     started = time.perf_counter()
-    stopped = False
-    with web_progress("inspecting", source.web_mm, options.quiet) as at:
-        try:
-            for frame in _paced(source.frames(), options.rate):
+    with stop_on_ctrl_c() as stop:
+        with web_progress("inspecting", source.web_mm, options.quiet) as at:
+            for frame in _paced(source.frames(), options.rate, stop):
                 inspection.push(frame)
                 at(inspection.web_mm)
-        except KeyboardInterrupt:
-            stopped = True
-        inspection.finish()
-    return time.perf_counter() - started, stopped
+            inspection.finish()
+        return time.perf_counter() - started, stop.is_set()
 
 
-def _paced(frames: Iterator[Frame], rate: float) -> Iterator[Frame]:
-    """Hold frames back until their time has come."""
+def _paced(frames: Iterator[Frame], rate: float, stop: threading.Event) -> Iterator[Frame]:
+    """Hold frames back until their time has come; end when told to stop."""
     first_ns: int | None = None
     started = time.perf_counter()
     for frame in frames:
         if rate > 0:
             first_ns = frame.exposed_ns if first_ns is None else first_ns
             due = started + (frame.exposed_ns - first_ns) / 1e9 / rate
-            time.sleep(max(0.0, due - time.perf_counter()))
+            stop.wait(max(0.0, due - time.perf_counter()))
+        if stop.is_set():
+            return
         yield frame
 
 
