@@ -3,7 +3,8 @@
 Before the first frame stand the metadata `foilsight` (format version, roll, clock pair, length of web), `generator`
 (who rendered it, where it was rendered) and the attachment `calibration.zip`. Then every frame is one uncompressed
 chunk of two messages with the same sequence: `/light/K`, the pixels, and `/frame`, all other fields as JSON. Rendered
-webs carry `/truth/classes` and `/truth/defects` as well.
+webs carry `/truth/classes` and `/truth/defects` as well. At the end may stand the metadata `closing`: how many frames
+came too fast to be recorded or, in a recovered recording, how many bytes were lost.
 
 `log_time` is UTC: `exposed_ns` moved by the clock pair, so that recordings and logs of several machines share an axis.
 The exact monotonic `exposed_ns` stands in `/frame`.
@@ -20,6 +21,10 @@ from edge.core.types import Frame, Pixels, PlantedDefect
 FORMAT = "1"
 METADATA = "foilsight"
 GENERATOR = "generator"
+WEB_MM = "web_mm"
+CLOSING = "closing"
+FRAMES_DROPPED = "frames_dropped"
+LOST_BYTES = "lost_bytes"
 CALIBRATION = "calibration.zip"
 LIGHT_TOPIC = "/light/"
 FRAME_TOPIC = "/frame"
@@ -57,6 +62,13 @@ class TruthDefects(msgspec.Struct, frozen=True):
     """A message on `/truth/defects`."""
 
     defects: list[PlantedDefect]
+
+
+def seen_mm(first_mm: float, last_mm: float, calibration: Calibration) -> float | None:
+    """Length of web seen by frames from one encoder position to another, None where the pitch is unknown."""
+    if calibration.pitch_mm is None:
+        return None
+    return abs(last_mm - first_mm) + calibration.height * calibration.pitch_mm
 
 
 def check_fits(pixels: Pixels, light: int, calibration: Calibration, where: str) -> None:

@@ -81,20 +81,30 @@ class Recording:
         )
 
     @cached_property
+    def frames_dropped(self) -> int | None:
+        """Frames that came too fast to be recorded; None where nobody counted them or the file is torn."""
+        if self.torn:
+            return None
+        with self._sound(), self._open() as stream:
+            reader = SeekingReader(stream, record_size_limit=self._size)
+            closing = [record.metadata for record in reader.iter_metadata() if record.name == layout.CLOSING]
+            counts = [int(each[layout.FRAMES_DROPPED]) for each in closing if layout.FRAMES_DROPPED in each]
+        return sum(counts) if counts else None
+
+    @cached_property
     def web_mm(self) -> float | None:
         """Length of web the frames have seen, as its writer knew it or from the encoder of the first and last frame and
         the height of the field; None where the file is torn or the pitch unknown."""
-        if "web_mm" in self._about:
+        if layout.WEB_MM in self._about:
             with self._sound():
-                return float(self._about["web_mm"])
-        pitch_mm = self._calibration.pitch_mm
+                return float(self._about[layout.WEB_MM])
         first = next(self._indexed(layout.FRAME_TOPIC), None)
         last = next(self._indexed(layout.FRAME_TOPIC, reverse=True), None)
-        if pitch_mm is None or first is None or last is None:
+        if first is None or last is None:
             return None
         with self._sound():
             start, end = (msgspec.json.decode(message.data, type=layout.FrameFields) for message in (first, last))
-        return abs(end.encoder_mm - start.encoder_mm) + self._calibration.height * pitch_mm
+        return layout.seen_mm(start.encoder_mm, end.encoder_mm, self._calibration)
 
     def frames(self) -> Iterator[Frame]:
         """The frames in the order they were written; pixels are read-only views of the bytes read, one frame at a time.
@@ -187,19 +197,29 @@ class Recording:
     def _messages(self) -> Iterator[tuple[str, Message]]:
         """Every message of every undamaged chunk with its topic, in the order of the file."""
         topics: dict[int, str] = {}
+        for record, _ in self.whole_records(self._head_bytes):
+            for part in record if isinstance(record, list) else ():
+                if isinstance(part, Channel):
+                    topics[part.id] = part.topic
+                elif isinstance(part, Message):
+                    with self._sound():
+                        topic = topics[part.channel_id]
+                    yield topic, part
+
+    def whole_records(self, start: int = 0) -> Iterator[tuple[object, int]]:
+        """MCAP's records from byte `start` up to and with DataEnd, each with the byte it ends at; a chunk, its checksum
+        verified, as the list of records in it.
+
+        Ends early where the file is torn. Raises RecordingError where it is damaged before its end.
+        """
         try:
             with self._open() as stream:
-                stream.seek(self._head_bytes)
-                for record in self._records(stream, skip_magic=True):
+                stream.seek(start)
+                for record in self._records(stream, skip_magic=start > 0):
+                    whole = breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else record
+                    yield whole, stream.tell()
                     if isinstance(record, DataEnd):
                         return
-                    if not isinstance(record, Chunk):
-                        continue
-                    for part in breakup_chunk(record, validate_crc=True):
-                        if isinstance(part, Channel):
-                            topics[part.id] = part.topic
-                        elif isinstance(part, Message):
-                            yield topics[part.channel_id], part
         except _DAMAGE as error:
             if not self.torn:
                 raise self._damaged(error) from error

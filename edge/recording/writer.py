@@ -3,9 +3,10 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedWriter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from mcap.well_known import MessageEncoding, SchemaEncoding
@@ -18,6 +19,21 @@ from edge.core.types import U8, Frame, PlantedDefect
 from edge.recording import layout, raw_image
 
 _NEVER_BY_SIZE = 1 << 62  # chunks end where we end them: after each frame
+
+
+def create(path: Path) -> BufferedWriter:
+    """A new file. Raises RecordingError where there is one already or none can be."""
+    try:
+        return path.open("xb")
+    except FileExistsError as error:
+        raise RecordingError(f"{path}: exists already: choose another name") from error
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be created ({error.strerror})") from error
+
+
+def mcap_writer(stream: BufferedWriter) -> Any:  # the library's flush and finish carry no types
+    """MCAP as recordings are written: not compressed, chunks end where the caller ends them."""
+    return Writer(stream, chunk_size=_NEVER_BY_SIZE, compression=CompressionType.NONE)
 
 
 class RecordingWriter:
@@ -45,19 +61,11 @@ class RecordingWriter:
         monotonic, utc = monotonic_ns(), time.time_ns()
         self._utc_offset_ns = utc - monotonic
         self._log_ns = utc
-        try:
-            self._stream = path.open("xb")
-        except FileExistsError as error:
-            raise RecordingError(f"{path}: exists already: choose another name") from error
-        except OSError as error:
-            raise RecordingError(f"{path}: cannot be created ({error.strerror})") from error
-        self._mcap = cast(
-            Any,  # its flush and finish carry no types
-            Writer(self._stream, chunk_size=_NEVER_BY_SIZE, compression=CompressionType.NONE),
-        )
+        self._stream = create(path)
+        self._mcap = mcap_writer(self._stream)
         about = {"format": layout.FORMAT, "roll": roll, "monotonic_ns": str(monotonic), "utc_ns": str(utc)}
         if web_mm is not None:
-            about["web_mm"] = repr(float(web_mm))
+            about[layout.WEB_MM] = repr(float(web_mm))
         try:
             with self._writing():
                 self._mcap.start(profile=layout.METADATA, library=layout.METADATA)
@@ -77,9 +85,15 @@ class RecordingWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._stream.closed:
-            with self._writing():
-                self._mcap.finish()
-                self._stream.close()
+            self.close()
+
+    def close(self, frames_dropped: int | None = None) -> None:
+        """Write the index, and `frames_dropped` where somebody counted. Raises RecordingError."""
+        with self._writing():
+            if frames_dropped is not None:
+                self._mcap.add_metadata(layout.CLOSING, {layout.FRAMES_DROPPED: str(frames_dropped)})
+            self._mcap.finish()
+            self._stream.close()
 
     def write(self, frame: Frame) -> None:
         """Append a frame; on return the operating system has it.
