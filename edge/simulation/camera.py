@@ -4,15 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import cv2
 import numpy as np
 
 from edge.core.calibration import Calibration
 from edge.core.types import F32, Frame, Pixels
-from edge.simulation.exposure import digitise, expose, reflect
+from edge.simulation.exposure import digitise, expose, fine_rows_under, reflect, steep_pixels
 from edge.simulation.lights import FOUR_LINE_LIGHTS, LineLight
+from edge.simulation.optics import IDEAL, Optics, gloss_tables, lamp_strength, lens_transmission
 from edge.simulation.web import OVERSAMPLE, VERSION, RenderedWeb
 
 _BAND_ROWS = 64
+_DEVIATES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Rig:
     full_well_e: float = 20000.0
     read_noise_e: float = 12.0
     noise: bool = True
+    optics: Optics = IDEAL
 
     @property
     def white(self) -> float:
@@ -46,6 +50,12 @@ class Motion:
     advance_px: float = 32.0
     from_m_per_s: float = 1.0
     to_m_per_s: float = 1.0
+
+    def speed_mm_per_s(self, at_ns: int, length_mm: float) -> float:
+        """Speed at a time of the roll."""
+        total_s = 2 * length_mm / (1000.0 * (self.from_m_per_s + self.to_m_per_s))
+        part = min(1.0, at_ns * 1e-9 / total_s)
+        return 1000.0 * (self.from_m_per_s + part * (self.to_m_per_s - self.from_m_per_s))
 
     def positions(self, length_mm: float, pitch_mm: float) -> Iterator[tuple[float, int]]:
         """(encoder in mm, time in ns) of each exposure until the encoder has gone `length_mm`."""
@@ -107,7 +117,12 @@ class StrobedCamera:
         fields = np.stack([light.irradiance(x, y) for light in self.rig.lights])
         level = (self.rig.flat_level - self.rig.dark_level) * self.rig.white
         scaled: F32 = (fields * (level / fields[:, 2].mean())).astype(np.float32)
-        return scaled
+        return scaled * self._transmission[0]
+
+    @cached_property
+    def _transmission(self) -> tuple[F32, F32]:
+        """Vignetting and dirt, (h, w) each."""
+        return lens_transmission(self.rig.height_px, self.web.width_px, self.rig.optics, self.web.seed)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -136,47 +151,68 @@ class StrobedCamera:
         """Every exposure in order. The same camera gives the same frames."""
         rig, pitch = self.rig, self.web.pitch_mm
         h, w, n = rig.height_px, self.web.width_px, len(rig.lights)
-        bands = -(-h // _BAND_ROWS) + 2
-        ring = np.zeros((n, 3, bands * _BAND_ROWS * OVERSAMPLE, w), np.float32)
-        towards = self.calibration.light_directions.astype(np.float32)
+        bands = -(-h // _BAND_ROWS) + 3
+        ring = np.zeros((n, 4, bands * _BAND_ROWS * OVERSAMPLE, w), np.float32)
+        seen = self._irradiance * self._transmission[1]
+        stray = rig.optics.ambient * (rig.flat_level - rig.dark_level) * rig.white
+        offset = np.full((h, w), rig.dark_level * rig.white + stray, np.float32)
         counts = np.empty((h, w), np.float32)
-        start_row = 0 if rig.transport_sign > 0 else h - 1
+        first_row = 0 if rig.transport_sign > 0 else h - 1
         next_band = 0
         for index, (at_mm, at_ns) in enumerate(self._positions):
             light = index % n
-            row = start_row + at_mm / pitch
+            row = first_row + at_mm / pitch
             lowest = row if rig.transport_sign > 0 else row - (h - 1)
-            while next_band * _BAND_ROWS < lowest + h + 1:
-                self._render_band(ring, next_band, towards)
+            while next_band * _BAND_ROWS < lowest + h + 2:
+                self._render_band(ring, next_band)
                 next_band += 1
-            first_fine = round(row * OVERSAMPLE, 6)
-            offset = rig.dark_level * rig.white
-            expose(counts, ring[light], self._irradiance[light], first_fine, rig.transport_sign, offset)
+            blur_px = self.motion.speed_mm_per_s(at_ns, self.length_mm) * rig.optics.exposure_us * 1e-6 / pitch
+            first, weights = fine_rows_under(round(row * OVERSAMPLE, 6), blur_px * OVERSAMPLE)
+            weights = weights * np.float32(lamp_strength(light, at_mm, rig.optics))
+            expose(counts, ring[light], seen[light], first, rig.transport_sign, weights, offset)
             yield Frame(
                 pixels=self._digital(counts, index),
                 light=light,
                 frame_id=index,
-                encoder_mm=start_row * pitch + at_mm,
+                encoder_mm=first_row * pitch + at_mm,
                 exposed_ns=at_ns,
-                exposure_us=20.0,
+                exposure_us=rig.optics.exposure_us,
             )
 
-    def _render_band(self, ring: F32, band: int, towards: F32) -> None:
+    @cached_property
+    def _gloss(self) -> F32:
+        """Tables of gloss, with no block where there is none."""
+        tables = gloss_tables(self.rig.lights, self.web.width_px, self.web.pitch_mm, self.rig.optics)
+        return tables if self.rig.optics.gloss > 0 else tables[:, :0]
+
+    def _render_band(self, ring: F32, band: int) -> None:
         height, albedo = self.web.fine(band * _BAND_ROWS, _BAND_ROWS)
         fine_rows = _BAND_ROWS * OVERSAMPLE
         slot = band * fine_rows % ring.shape[2]
         step = self.web.pitch_mm / OVERSAMPLE
-        reflect(ring[:, :, slot : slot + fine_rows], height, albedo, step, towards)
+        steep = np.empty((_BAND_ROWS, self.web.width_px), np.uint8)
+        steep_pixels(steep, height, step)
+        optics = self.rig.optics
+        if optics.cast_shadows:
+            steep = cv2.dilate(steep, np.ones((7, 7), np.uint8)).astype(np.uint8)
+        towards = self.calibration.light_directions.astype(np.float32)
+        out = ring[:, :, slot : slot + fine_rows]
+        reflect(out, height, albedo, steep, step, towards, self._gloss, optics.cast_shadows)
+
+    @cached_property
+    def _deviates(self) -> F32:
+        return np.random.Generator(np.random.SFC64(self.web.seed)).standard_normal(_DEVIATES, np.float32)
 
     def _digital(self, counts: F32, index: int) -> Pixels:
         rig = self.rig
         pixels = np.empty(counts.shape, np.uint8 if rig.bits == 8 else np.uint16)
         if rig.noise:
-            rng = np.random.Generator(np.random.SFC64([self.web.seed, index]))
-            noise = rng.standard_normal(counts.shape, np.float32)
+            height, width = counts.shape
+            starts = np.random.default_rng([self.web.seed, index]).integers(0, _DEVIATES - width, height)
+            per_electron = rig.white / rig.full_well_e
+            read_counts = rig.read_noise_e * per_electron
+            digitise(pixels, counts, self._deviates, starts, per_electron, read_counts, rig.white)
         else:
-            noise = np.zeros_like(counts)
-        per_electron = rig.white / rig.full_well_e
-        digitise(pixels, counts, noise, per_electron, rig.read_noise_e * per_electron, rig.white)
+            np.clip(np.rint(counts), 0, rig.white, out=pixels, casting="unsafe")
         pixels.setflags(write=False)
         return pixels

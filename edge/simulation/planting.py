@@ -15,7 +15,8 @@ F64 = NDArray[np.float64]
 
 LABELS = ("background", "agglomeration", "crack", "cavity", "blade_trail")
 """Class labels in the thesis's order; a class index is a position in this tuple."""
-AGGLOMERATION, CRACK, CAVITY, BLADE_TRAIL = 1, 2, 3, 4
+STAIN, AGGLOMERATION, CRACK, CAVITY, BLADE_TRAIL = 0, 1, 2, 3, 4
+"""A stain is good web of another shade: it belongs to the background."""
 
 CELL_MM = 20.0
 LONGEST_MM = 520.0
@@ -32,9 +33,10 @@ class Frequencies:
     cavities_per_agglomeration: float
     cracks: float
     blade_trails: float
+    stains: float = 0.0
 
     def scaled(self, factor: float) -> "Frequencies":
-        """All frequencies times a factor."""
+        """All frequencies of defects times a factor."""
         return replace(
             self,
             agglomerations=self.agglomerations * factor,
@@ -139,6 +141,7 @@ def _cell(
         (CRACK, frequencies.cracks, _crack),
         (CAVITY, frequencies.cavities, _cavity),
         (BLADE_TRAIL, frequencies.blade_trails, _blade_trail),
+        (STAIN, frequencies.stains, _stain),
     ):
         rng, places = draw(class_index, per_m2)
         defects += [make(rng, x, y) for x, y in places]
@@ -185,6 +188,15 @@ def _cavity(rng: np.random.Generator, x: float, y: float) -> Planted:
     return Planted(
         CAVITY, ellipses=np.array([[x, y, radius, b, np.cos(axis), np.sin(axis), -depth, rng.uniform(0.55, 0.85)]])
     )
+
+
+def _stain(rng: np.random.Generator, x: float, y: float) -> Planted:
+    """A patch that is darker or brighter, without relief; some as small and sharp as a defect."""
+    tone = rng.uniform(0.55, 0.9) if rng.uniform() < 0.7 else rng.uniform(1.1, 1.35)
+    radius = _log_uniform(rng, 0.1, 4.0)
+    axis = rng.uniform(0, np.pi)
+    b = radius * rng.uniform(0.15, 1.0)
+    return Planted(STAIN, ellipses=np.array([[x, y, radius, b, np.cos(axis), np.sin(axis), 0.0, tone]]))
 
 
 def _crack(rng: np.random.Generator, x: float, y: float) -> Planted:

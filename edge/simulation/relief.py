@@ -40,7 +40,7 @@ def _spline(t: float, tap: int) -> Any:
 def add_noise(out: F32, first_fine_row: int, spacing: int, amplitude: float, seed: int) -> None:
     """Add smooth (C2) noise to `out` (fine rows, fine columns): a cubic B-spline over hashed lattice values.
 
-    `spacing` lattice step in fine samples; `amplitude` its root mean square. Column 0 of `out` is fine column -1.
+    `spacing` lattice step in fine samples; `amplitude` its root mean square.
     """
     rows, columns = out.shape
     knots = columns // spacing + 6
@@ -116,7 +116,7 @@ def draw_relief(
                 r2 = _ellipse_r2(e, x0 + c * step, y)
                 if r2 >= 1.0:
                     continue
-                if e[6] > 0:
+                if e[6] >= 0:
                     profile = (1.0 - r2) ** 2
                     height[r, c] += e[6] * profile
                     albedo[r, c] *= 1.0 + (e[7] - 1.0) * profile

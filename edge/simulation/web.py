@@ -12,6 +12,7 @@ from edge.simulation.planting import (
     CAVITY,
     CRACK,
     LABELS,
+    STAIN,
     Frequencies,
     Planted,
     planted_between,
@@ -21,7 +22,10 @@ from edge.simulation.relief import add_noise, draw_classes, draw_relief
 OVERSAMPLE = 4
 """Fine samples along each side of a pixel."""
 
-VERSION = "1"
+MARGIN = 3 * OVERSAMPLE
+"""Fine samples that `RenderedWeb.fine` adds on every side, for slopes and for shadows that reach in."""
+
+VERSION = "2"
 """Changes whenever the same seed gives another web."""
 
 _RANK = np.zeros(len(LABELS), np.uint8)
@@ -40,6 +44,15 @@ class Coating:
 
 
 SMOOTH = Coating(slopes=(), albedos=())
+"""Perfectly flat and even."""
+COARSE = Coating(slopes=((0.25, 2.0), (1.5, 0.8), (12.0, 0.4), (90.0, 0.8)), albedos=((0.2, 0.05), (4.0, 0.03)))
+"""Coarse grain on a web that flutters by a millimetre."""
+POLISHED = Coating(slopes=((0.2, 0.3), (1.5, 0.3), (90.0, 0.5)), albedos=((0.15, 0.01), (4.0, 0.01)))
+"""Foil with hardly any grain."""
+
+
+def _is_defect(planted: Planted) -> bool:
+    return planted.class_index != STAIN
 
 
 @dataclass(frozen=True)
@@ -73,33 +86,34 @@ class RenderedWeb:
                 width_mm=defect.width_mm,
                 relief_mm=defect.relief_mm,
             )
-            for number, defect in enumerate(self.planted(0, rows), start=1)
+            for number, defect in enumerate(filter(_is_defect, self.planted(0, rows)), start=1)
         ]
 
     def fine(self, first_row: int, rows: int) -> tuple[F32, F32]:
-        """Height (mm) and albedo, each (rows * S + 2, width * S + 2) f32 with S = OVERSAMPLE.
+        """Height (mm) and albedo, each (rows * S + 2 M, width * S + 2 M) f32 with S = OVERSAMPLE and M = MARGIN.
 
-        One sample more on every side; sample (i, j) lies at ((j - 0.5) / S, (i - 0.5) / S) pixels from the corner.
+        Sample (i, j) lies at ((j - M + 0.5) / S, (i - M + 0.5) / S) pixels from the first row's corner.
         """
-        shape = (rows * OVERSAMPLE + 2, self.width_px * OVERSAMPLE + 2)
+        shape = (rows * OVERSAMPLE + 2 * MARGIN, self.width_px * OVERSAMPLE + 2 * MARGIN)
         step = self.pitch_mm / OVERSAMPLE
         height, albedo = np.zeros(shape, np.float32), np.ones(shape, np.float32)
-        first_fine = first_row * OVERSAMPLE - 1
+        first_fine = first_row * OVERSAMPLE - MARGIN
         for octave, (lattice_mm, slope_deg) in enumerate(self.coating.slopes):
             amplitude = np.tan(np.radians(slope_deg)) * lattice_mm / _SLOPE_OF_SPLINE
             add_noise(height, first_fine, round(lattice_mm / step), amplitude, self.seed * 64 + octave)
         for octave, (lattice_mm, rms) in enumerate(self.coating.albedos, start=32):
             add_noise(albedo, first_fine, round(lattice_mm / step), rms, self.seed * 64 + octave)
-        ellipses, _, grooves, _ = self._primitives(first_row - 1, rows + 2)
-        draw_relief(height, albedo, (first_fine + 0.5) * step, -0.5 * step, step, ellipses, grooves)
+        ellipses, _, grooves, _ = self._primitives(first_row - 4, rows + 8)
+        draw_relief(height, albedo, (first_fine + 0.5) * step, (0.5 - MARGIN) * step, step, ellipses, grooves)
         return height, np.maximum(albedo, np.float32(0.02))
 
     def normals(self, first_row: int, rows: int) -> F32:
         """Unit normals (3, rows, width) at pixel centres (over the inner half of the pixel's width and height)."""
         height, _ = self.fine(first_row, rows)
         step = 2 * self.pitch_mm / OVERSAMPLE
-        slope_x = (height[1:-1, 2:] - height[1:-1, :-2]) / step
-        slope_y = (height[2:, 1:-1] - height[:-2, 1:-1]) / step
+        inner, before, after = (slice(MARGIN + by, by - MARGIN) for by in (0, -1, 1))
+        slope_x = (height[inner, after] - height[inner, before]) / step
+        slope_y = (height[after, inner] - height[before, inner]) / step
         fine = np.stack([-slope_x, -slope_y, np.ones_like(slope_x)])
         fine /= np.linalg.norm(fine, axis=0)
         cells = fine.reshape(3, rows, OVERSAMPLE, self.width_px, OVERSAMPLE)[:, :, 1:3, :, 1:3]
@@ -110,7 +124,7 @@ class RenderedWeb:
     def heights(self, first_row: int, rows: int) -> F32:
         """Mean height (rows, width) of each pixel in mm."""
         height, _ = self.fine(first_row, rows)
-        cells = height[1:-1, 1:-1].reshape(rows, OVERSAMPLE, self.width_px, OVERSAMPLE)
+        cells = height[MARGIN:-MARGIN, MARGIN:-MARGIN].reshape(rows, OVERSAMPLE, self.width_px, OVERSAMPLE)
         heights: F32 = cells.mean(axis=(1, 3), dtype=np.float32)
         return heights
 
