@@ -18,7 +18,7 @@ import zmq
 
 from edge.core.errors import EventsError
 from edge.core.types import Alarm, Coverage, Defect, Status
-from edge.events import Envelope, EventWriter, Gap, Origin, Outbox, decode, json_schema, listen
+from edge.events import Envelope, EventWriter, Gap, Origin, Outbox, Subscriber, decode, json_schema
 from edge.events.envelope import Body, Heartbeat, encode, envelope
 
 ORIGIN = Origin(line="coater 2", roll="R17", model="ab12", calibration="cd34")
@@ -63,6 +63,10 @@ def writer(outbox: Outbox, endpoint: str | None, heartbeat_s: float = 0.05) -> E
     return EventWriter(outbox, endpoint, heartbeat_s, **msgspec.structs.asdict(ORIGIN))
 
 
+def missed(stream: str, from_seq: int, to_seq: int) -> Gap:
+    return Gap(stream, from_seq, to_seq, "nowhere to ask for them")
+
+
 @contextmanager
 def listening(endpoint: str, topics: Collection[str] = ()) -> Iterator["queue.Queue[Envelope | Gap | EventsError]"]:
     heard: queue.Queue[Envelope | Gap | EventsError] = queue.Queue()
@@ -70,8 +74,9 @@ def listening(endpoint: str, topics: Collection[str] = ()) -> Iterator["queue.Qu
 
     def hear() -> None:
         try:
-            for item in listen(endpoint, topics, stop):
-                heard.put(item)
+            with Subscriber(endpoint, None, topics=topics, stop=stop) as events:
+                for item in events:
+                    heard.put(item)
         except EventsError as error:
             heard.put(error)
 
@@ -225,7 +230,9 @@ def test_a_late_listener_is_told_what_it_missed_then_hears_everything_in_order(o
     with writer(outbox, endpoint) as events:
         events.publish(*numbered(3))
         with listening(endpoint) as heard:
-            assert heard.get(timeout=10) == Gap(1, 3)  # nothing more was published: a heartbeat told it
+            assert heard.get(timeout=10) == missed(
+                outbox.stream, 1, 3
+            )  # nothing more was published: a heartbeat told it
             sent = events.publish(*BODIES) + events.publish(ALARM)
             assert [heard.get(timeout=10) for _ in sent] == sent
         assert list(outbox.since(3)) == sent
@@ -234,7 +241,7 @@ def test_a_late_listener_is_told_what_it_missed_then_hears_everything_in_order(o
 def test_events_of_topics_not_asked_for_are_no_gap(outbox: Outbox, endpoint: str) -> None:
     outbox.append(STATUS, origin=ORIGIN)
     with writer(outbox, endpoint) as events, listening(endpoint, ["alarm"]) as heard:
-        assert heard.get(timeout=10) == Gap(1, 1)
+        assert heard.get(timeout=10) == missed(outbox.stream, 1, 1)
         events.publish(DEFECT, COVERAGE, DEFECT)
         alarm = events.publish(ALARM)
         assert [heard.get(timeout=10)] == alarm
@@ -260,12 +267,12 @@ def test_events_lost_on_the_way_are_a_gap_and_a_new_outbox_counts_afresh(endpoin
         while not items or items[-1] != afresh:
             items.append(heard.get(timeout=10))
         assert [item for item in items if item != events[0]] == [
-            Gap(2, 3),
+            missed("old", 2, 3),
             events[3],
             events[4],
-            Gap(6, 8),
+            missed("old", 6, 8),
             events[8],
-            Gap(1, 1),
+            missed("new", 1, 1),
             afresh,
         ]
 
@@ -279,7 +286,9 @@ def test_an_address_in_use_or_no_address_is_told(outbox: Outbox, endpoint: str) 
     with writer(outbox, endpoint) as events:  # the address is free again
         assert events.publish(ALARM)[0].seq == 1
     with pytest.raises(EventsError, match="nonsense"):
-        next(listen("nonsense", (), threading.Event()))
+        Subscriber("nonsense", None)
+    with pytest.raises(EventsError, match="nonsense"):
+        Subscriber(endpoint, "nonsense")
 
 
 def test_a_stranger_at_the_address_is_told(endpoint: str) -> None:
@@ -303,7 +312,7 @@ def test_without_an_endpoint_events_still_reach_the_outbox(outbox: Outbox) -> No
 def test_events_of_several_threads_go_out_in_the_order_of_their_numbers(outbox: Outbox, endpoint: str) -> None:
     outbox.append(STATUS, origin=ORIGIN)
     with writer(outbox, endpoint, heartbeat_s=0.001) as events, listening(endpoint) as heard:
-        assert heard.get(timeout=10) == Gap(1, 1)
+        assert heard.get(timeout=10) == missed(outbox.stream, 1, 1)
         threads = [threading.Thread(target=lambda: [events.publish(ALARM) for _ in range(50)]) for _ in range(4)]
         for thread in threads:
             thread.start()

@@ -53,9 +53,11 @@ class DefectsConfig(_Section, frozen=True):
 
 
 class EventsConfig(_Section, frozen=True):
-    """`publish`: ZeroMQ address of the PUB socket; `heartbeat_s`: how often the last sequence number is told."""
+    """`publish`: ZeroMQ address of the PUB socket; `replay`: of the ROUTER socket that gives out past events;
+    `heartbeat_s`: how often the last sequence number is told."""
 
     publish: str = "tcp://127.0.0.1:5570"
+    replay: str = "tcp://127.0.0.1:5571"
     heartbeat_s: Positive = 1.0
 
 

@@ -1,8 +1,8 @@
-"""Events nobody loses: written to an outbox with a number, then published; a listener notices what it has missed."""
+"""Events nobody loses: written to an outbox with a number, then published; a subscriber asks for what it has missed."""
 
 from edge.events.envelope import Envelope, Origin, decode, json_schema
 from edge.events.outbox import Outbox
 from edge.events.publisher import EventWriter
-from edge.events.subscriber import Gap, listen
+from edge.events.subscriber import Gap, Subscriber
 
-__all__ = ["Envelope", "EventWriter", "Gap", "Origin", "Outbox", "decode", "json_schema", "listen"]
+__all__ = ["Envelope", "EventWriter", "Gap", "Origin", "Outbox", "Subscriber", "decode", "json_schema"]

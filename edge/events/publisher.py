@@ -9,6 +9,7 @@ import zmq
 from edge.core.errors import EventsError
 from edge.events.envelope import Body, Envelope, Heartbeat, Origin, encode
 from edge.events.outbox import Outbox
+from edge.events.replay_server import ReplayServer
 
 _HIGH_WATER_MARK = 10_000
 _LINGER_MS = 500
@@ -17,9 +18,10 @@ _LINGER_MS = 500
 class EventWriter:
     """Writes events to an outbox, then publishes them as [topic, JSON] on a ZeroMQ PUB socket bound to `endpoint`.
 
-    `endpoint` None: outbox only. Every `heartbeat_s` seconds, and once on closing, a heartbeat tells the last number.
+    `endpoint` None: not published. `replay_endpoint`, if given, is where a `ReplayServer` answers out of the outbox.
+    Every `heartbeat_s` seconds, and once on closing, a heartbeat tells the last number.
     A slow listener never delays the line: beyond 10,000 waiting messages it misses some, and the numbers tell it so.
-    The outbox stays open when the writer closes. Raises EventsError where the endpoint cannot be bound.
+    The outbox stays open when the writer closes. Raises EventsError where an endpoint cannot be bound.
 
     Any thread may publish: one lock guards both outbox and socket, so events go out in the order of their numbers, and
     the socket passes from thread to thread behind that lock's memory barrier as ZeroMQ requires.
@@ -35,6 +37,7 @@ class EventWriter:
         roll: str,
         model: str,
         calibration: str,
+        replay_endpoint: str | None = None,
     ) -> None:
         self._outbox = outbox
         self._origin = Origin(line=line, roll=roll, model=model, calibration=calibration)
@@ -44,6 +47,7 @@ class EventWriter:
         self._last_seq = outbox.last_seq
         self._context = zmq.Context()
         self._socket = None if endpoint is None else self._bound(endpoint)
+        self._replay = None if replay_endpoint is None else self._serving(replay_endpoint)
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         if self._socket is not None:
             self._heart.start()
@@ -64,6 +68,8 @@ class EventWriter:
         self._closing.set()
         if self._heart.is_alive():
             self._heart.join()
+        if self._replay is not None:
+            self._replay.close()
         self._context.destroy(linger=_LINGER_MS)
 
     def __enter__(self) -> Self:
@@ -86,6 +92,13 @@ class EventWriter:
                 "another one under [events] publish"
             ) from error
         return socket
+
+    def _serving(self, endpoint: str) -> ReplayServer:
+        try:
+            return ReplayServer(self._context, self._outbox.path, endpoint)
+        except EventsError:
+            self._context.destroy(linger=0)
+            raise
 
     def _send(self, message: Envelope | Heartbeat) -> None:
         if self._socket is not None:

@@ -1,58 +1,190 @@
-"""Listening to a line's events, and noticing what was missed."""
+"""Every event of a line, once and in order, whatever happens to the line, the listener or the network between them."""
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import zmq
 
 from edge.core.errors import EventsError
 from edge.events.envelope import Envelope, Heartbeat, decode
+from edge.events.places import Places
+from edge.events.replay_client import NoAnswer, ReplayClient
 
 _POLL_MS = 100
+_ZMTP_HEARTBEAT_MS = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Events `from_seq` to `to_seq`, both included, were published but not received; they stand in the outbox."""
+    """Events `from_seq` to `to_seq` of `stream`, both included, exist but could not be had; `why` says it in words."""
 
+    stream: str
     from_seq: int
     to_seq: int
+    why: str
 
 
-def listen(endpoint: str, topics: Collection[str], stop: threading.Event) -> Iterator[Envelope | Gap]:
-    """Events of the given topics as they are published at `endpoint`, and gaps, until `stop` is set.
+class Subscriber:
+    """Iterator of events as they are published at `publish_endpoint`, and of what was missed, from `replay_endpoint`.
 
-    No topics: all of them. Whatever was published before the listener was connected is its first gap. A line that is
-    not there yet, or comes back, is waited for. Raises EventsError where the endpoint is no address, or what speaks
-    there is not Foilsight.
+    Each stream (one outbox, by its UUID) is handed over in the order of its numbers, each event once. A line that is
+    not there yet, or comes back, is waited for. What cannot be had is told as a `Gap` in its place: at once where the
+    outbox no longer offers it or `replay_endpoint` is None, else after asking for `patience_s` in vain.
+
+    An item, event or Gap, counts as handed over when the next one is asked for, or when the subscriber is closed; not
+    when the `with` block ends by an exception, nor when the process dies. So an item taken but not done with is handed
+    over again, and whoever will not pass over a Gap raises instead of asking for the next.
+
+    `state` says where a restarted subscriber goes on:
+
+    - a path: the subscriber writes its place there each time an item counts as handed over. A crash between the work on
+      an item and the asking for the next hands that one item over again: at least once, and never more than one twice.
+    - a mapping from stream to the last number handed over, which the caller keeps: exactly once, if he writes
+      `event.stream` and `event.seq` (of a Gap: `to_seq`) in the same transaction as his own data.
+
+    `since` says where to begin in the first stream heard, if `state` does not name it: after that number; None: with
+    what is published from now on. A stream that begins later is heard from its beginning. `topics`: only these; none:
+    all. Iteration ends when `stop` is set. Memory is bounded by one page of events and ZeroMQ's queues.
+
+    Not to be shared between threads. Raises EventsError where an endpoint is no address, what speaks there is not
+    Foilsight, the state cannot be read or written, or the outbox ends before the place to begin at.
     """
-    with zmq.Context() as context, context.socket(zmq.SUB) as socket:
-        socket.linger = 0
+
+    def __init__(
+        self,
+        publish_endpoint: str,
+        replay_endpoint: str | None,
+        *,
+        topics: Collection[str] = (),
+        state: Path | Mapping[str, int] | None = None,
+        since: int | None = 0,
+        patience_s: float = 60.0,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self._endpoint = publish_endpoint
+        self._topics = frozenset(topics)
+        self._places = Places(state)
+        self._since = since
+        self._stop = threading.Event() if stop is None else stop
+        self._stream = ""
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        try:
+            self._socket = self._subscribed()
+            self._replay = (
+                None
+                if replay_endpoint is None
+                else ReplayClient(self._context, replay_endpoint, patience_s, self._stop)
+            )
+        except EventsError:
+            self._context.destroy(linger=0)
+            raise
+        self._items = self._in_order()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Envelope | Gap:
+        self._places.save()
+        for item in self._items:
+            self._places.move(item.stream, item.to_seq if isinstance(item, Gap) else item.seq)
+            if isinstance(item, Gap) or not self._topics or item.topic in self._topics:
+                return item
+        raise StopIteration
+
+    def close(self) -> None:
+        """Counts the last item as handed over and disconnects."""
+        self._disconnect()
+        self._places.save()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        self._items.close()
+        self._context.destroy(linger=0)
+
+    def _subscribed(self) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.SUB)
+        socket.heartbeat_ivl = _ZMTP_HEARTBEAT_MS  # a machine that lost its power says no goodbye
         socket.subscribe(b"")  # all topics: a missing number is only a gap to one who would have received it
         try:
-            socket.connect(endpoint)
+            socket.connect(self._endpoint)
         except zmq.ZMQError as error:
-            raise EventsError(f"{endpoint}: not an address to listen at ({error.strerror})") from error
-        stream, last_seq = "", 0
-        while not stop.is_set():
-            if not socket.poll(_POLL_MS):
+            raise EventsError(f"{self._endpoint}: not an address to listen at ({error.strerror})") from error
+        return socket
+
+    def _in_order(self) -> Generator[Envelope | Gap, None, None]:
+        while not self._stop.is_set():
+            if not self._socket.poll(_POLL_MS):
                 continue
-            message = _received(socket, endpoint)
-            if message.stream != stream:
-                stream, last_seq = message.stream, 0
+            message = self._received()
             before = message.last_seq if isinstance(message, Heartbeat) else message.seq - 1
-            if before > last_seq:
-                yield Gap(last_seq + 1, before)
-                last_seq = before
-            if not isinstance(message, Heartbeat):
-                last_seq = message.seq
-                if not topics or message.topic in topics:
-                    yield message
+            if message.stream != self._stream:
+                self._begin(message.stream, before)
+            yield from self._caught_up(before)
+            if not isinstance(message, Heartbeat) and message.seq == self._at + 1:
+                yield message
 
+    @property
+    def _at(self) -> int:
+        return self._places[self._stream]
 
-def _received(socket: zmq.Socket[bytes], endpoint: str) -> Envelope | Heartbeat:
-    try:
-        return decode(socket.recv_multipart()[-1])
-    except EventsError as error:
-        raise EventsError(f"{endpoint}: {error}") from error
+    def _received(self) -> Envelope | Heartbeat:
+        try:
+            return decode(self._socket.recv_multipart()[-1])
+        except EventsError as error:
+            raise EventsError(f"{self._endpoint}: {error}") from error
+
+    def _begin(self, stream: str, before: int) -> None:
+        """Find the place in a stream that was not the one heard last; `before` is the number its publisher is at."""
+        if stream not in self._places:
+            self._places.move(stream, before if self._since is None else self._since)
+            self._places.save()
+        self._since, self._stream = 0, stream
+        if before >= self._at:
+            return
+        last_seq = before
+        if self._replay is not None:
+            page = self._replay.page(stream, self._at)
+            last_seq = page.last_seq if page.stream == stream else self._at
+        if last_seq < self._at:
+            raise EventsError(
+                f"{self._endpoint}: the outbox ends at event {last_seq}, before the place to go on after, {self._at}: "
+                "begin at a smaller number, or with a fresh state"
+            )
+
+    def _caught_up(self, upto: int) -> Generator[Envelope | Gap, None, None]:
+        """What was missed up to and including `upto`; more where the outbox has it by now."""
+        while self._at < upto and not self._stop.is_set():
+            if self._replay is None:
+                yield self._gap(upto, "nowhere to ask for them")
+                return
+            try:
+                page = self._replay.page(self._stream, self._at)
+            except NoAnswer as error:
+                if not self._stop.is_set():
+                    yield self._gap(upto, str(error))
+                return
+            if page.stream != self._stream:
+                yield self._gap(upto, f"the line has begun another stream, {page.stream}")
+            elif not page.events:
+                yield self._gap(upto, "not in the outbox")
+            for event in page.events:
+                if event.seq > self._at + 1:
+                    yield self._gap(event.seq - 1, "not in the outbox")
+                yield event
+
+    def _gap(self, to_seq: int, why: str) -> Gap:
+        return Gap(self._stream, self._at + 1, to_seq, why)

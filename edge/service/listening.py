@@ -5,21 +5,26 @@ from collections.abc import Collection
 
 from edge.core.types import Alarm, Coverage, Defect, Status
 from edge.events.envelope import encode
-from edge.events.subscriber import Gap, listen
+from edge.events.subscriber import Gap, Subscriber
 from edge.service.stopping import stop_on_ctrl_c
 
 
-def print_events(endpoint: str, topics: Collection[str], as_json: bool) -> None:
-    """Print events until ctrl-C; what was missed is said on the error stream. Raises EventsError."""
-    print(f"listening at {endpoint}, ctrl-C ends", file=sys.stderr)
-    with stop_on_ctrl_c() as stop:
-        for message in listen(endpoint, topics, stop):
-            if isinstance(message, Gap):
-                print(f"missed events {message.from_seq} to {message.to_seq}", file=sys.stderr, flush=True)
+def print_events(
+    publish: str, topics: Collection[str], as_json: bool, *, replay: str | None = None, since: int | None = None
+) -> None:
+    """Print events until ctrl-C, from the one after number `since` on; None: what is published from now on.
+
+    What was missed is asked for at `replay`; what cannot be had is said on the error stream. Raises EventsError.
+    """
+    print(f"listening at {publish}, ctrl-C ends", file=sys.stderr)
+    with stop_on_ctrl_c() as stop, Subscriber(publish, replay, topics=topics, since=since, stop=stop) as events:
+        for item in events:
+            if isinstance(item, Gap):
+                print(f"missed events {item.from_seq} to {item.to_seq}: {item.why}", file=sys.stderr, flush=True)
             elif as_json:
-                print(encode(message).decode(), flush=True)
+                print(encode(item).decode(), flush=True)
             else:
-                print(f"{message.seq:6d}  {message.time}  {_in_words(message.body)}", flush=True)
+                print(f"{item.seq:6d}  {item.time}  {_in_words(item.body)}", flush=True)
 
 
 def _in_words(body: Defect | Coverage | Alarm | Status) -> str:

@@ -1,0 +1,71 @@
+"""Answers "events since N" out of the outbox, beside the line and never in its way."""
+
+import threading
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from edge.core.errors import EventsError
+from edge.events.outbox import OutboxReader
+from edge.events.replay_protocol import PAGE_EVENTS, PROTOCOL_VERSION, PageHeader, PageRequest, Refusal
+
+_POLL_MS = 100
+_LARGEST_REQUEST_BYTES = 4096
+_WAITING_REQUESTS = 64
+_WAITING_REPLIES = 4
+
+
+class ReplayServer:
+    """A ROUTER socket bound to `endpoint`, served by a thread of its own that reads the outbox at `path`.
+
+    Clients are served in turn, a page at a time; to one that asks without reading, replies are dropped beyond a few
+    pages. What is no request is answered with a `Refusal`; a request beyond 4 KiB costs its sender the connection.
+    Raises EventsError where the endpoint cannot be bound or the outbox cannot be opened.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: Path, endpoint: str) -> None:
+        self._outbox = OutboxReader(path)
+        self._closing = threading.Event()
+        self._socket = context.socket(zmq.ROUTER)
+        self._socket.maxmsgsize = _LARGEST_REQUEST_BYTES
+        self._socket.rcvhwm = _WAITING_REQUESTS
+        self._socket.sndhwm = _WAITING_REPLIES
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            self._socket.close(linger=0)
+            self._outbox.close()
+            raise EventsError(
+                f"{endpoint}: events cannot be replayed there ({error.strerror}): stop what uses the address, or set "
+                "another one under [events] replay"
+            ) from error
+        self._thread = threading.Thread(target=self._serve, name="event replay", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread and closes the outbox's reader; the socket goes with its context."""
+        self._closing.set()
+        self._thread.join()
+        self._outbox.close()
+
+    def _serve(self) -> None:
+        while not self._closing.is_set():
+            if self._socket.poll(_POLL_MS):
+                *address, request = self._socket.recv_multipart()
+                self._socket.send_multipart([*address, *self._answered(request)])
+
+    def _answered(self, request: bytes) -> list[bytes]:
+        try:
+            return self._page(request)
+        except (msgspec.MsgspecError, RecursionError, EventsError) as error:
+            return [msgspec.json.encode(Refusal(error=str(error)))]
+
+    def _page(self, request: bytes) -> list[bytes]:
+        asked = msgspec.json.decode(request, type=PageRequest)
+        if asked.version != PROTOCOL_VERSION:
+            raise EventsError(f"version {asked.version} is not spoken here, version {PROTOCOL_VERSION} is")
+        stream = self._outbox.stream
+        limit = min(asked.limit, PAGE_EVENTS) if asked.stream in ("", stream) else 0
+        events, last_seq = self._outbox.page(asked.since, limit)
+        return [msgspec.json.encode(PageHeader(stream=stream, last_seq=last_seq)), *events]
