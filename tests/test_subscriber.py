@@ -183,7 +183,9 @@ def test_a_place_from_before_the_first_event_is_remembered(
             assert [item.seq for item in taken(events, 1)] == [4]
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"places": {"a": "b"}}', b"\xff\x00"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"places": {"a": -1}}', b'{"places": {}, "version": 2}', b"\xff\x00"]
+)
 def test_a_damaged_state_is_told_and_left_alone(publish: str, tmp_path: Path, content: bytes) -> None:
     state = tmp_path / "state.json"
     state.write_bytes(content)
@@ -275,6 +277,23 @@ def test_events_missing_from_the_outbox_are_a_gap_in_their_place(outbox: Outbox,
         assert taken(events, 8) == [gap[0], *sent[2:4], gap[1], *sent[5:]]
 
 
+@pytest.mark.parametrize("waiting_for", ["a line", "an answer"])
+def test_stop_ends_the_iteration_whatever_it_waits_for(
+    outbox: Outbox, publish: str, replay: str, waiting_for: str
+) -> None:
+    outbox.append(*numbered(3), origin=ORIGIN)
+    stop = threading.Event()
+    with line(outbox, publish if waiting_for == "an answer" else free_endpoint(), None):
+        timer = threading.Timer(0.3, stop.set)
+        timer.start()
+        with Subscriber(publish, replay, stop=stop) as events:
+            assert list(events) == []
+    with line(outbox, publish, replay), Subscriber(publish, replay, stop=(stop := threading.Event())) as events:
+        for item in events:  # in the middle of a page as well
+            stop.set()
+            assert item == next(outbox.since(0))
+
+
 def test_a_place_beyond_the_end_is_told(outbox: Outbox, publish: str, replay: str) -> None:
     outbox.append(*numbered(3), origin=ORIGIN)
     for endpoint in (replay, None):
@@ -284,6 +303,8 @@ def test_a_place_beyond_the_end_is_told(outbox: Outbox, publish: str, replay: st
             Subscriber(publish, endpoint, since=7) as events,
         ):
             next(events)
+    with pytest.raises(EventsError, match="0 or more, not -1"):
+        Subscriber(publish, replay, since=-1)
 
 
 # The wire
@@ -489,9 +510,10 @@ def read_to(process: "subprocess.Popen[str]", seq: int) -> None:
     raise AssertionError(f"ended before event {seq}")
 
 
-@pytest.mark.parametrize("kept_by", ["caller", "subscriber"])
-def test_a_listener_killed_twenty_times_has_each_event(tmp_path: Path, publish: str, replay: str, kept_by: str) -> None:
-    count, kills = 8000, 20
+@pytest.mark.parametrize(("kept_by", "count", "kills"), [("caller", 8000, 20), ("subscriber", 1200, 10)])
+def test_a_listener_killed_again_and_again_has_each_event(
+    tmp_path: Path, publish: str, replay: str, kept_by: str, count: int, kills: int
+) -> None:
     heard = tmp_path / "heard"
     state = tmp_path / "state.json" if kept_by == "subscriber" else ""
     with child(PUBLISH, tmp_path / "outbox.sqlite", publish, replay, count):

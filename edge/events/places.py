@@ -3,8 +3,10 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from edge.core.errors import EventsError
 
@@ -12,8 +14,8 @@ _STREAMS = 64
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True):
-    version: int = 1
-    places: dict[str, int]
+    version: Literal[1] = 1
+    places: dict[str, Annotated[int, Meta(ge=0)]]
 
 
 class Places:

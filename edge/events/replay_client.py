@@ -33,7 +33,7 @@ class Page:
 class ReplayClient:
     """Asks at `endpoint` until it is answered, `patience_s` have passed, or `stop` is set.
 
-    Every try that fails is made anew on a fresh socket: an answer that comes too late goes nowhere.
+    A try that fails is made anew on a fresh socket: an answer that comes too late goes nowhere.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class ReplayClient:
         self._stop = stop
         self._socket = self._connected()
 
-    def page(self, stream: str, since: int) -> Page:
-        """Events of `stream` after `since`, as many as fit a page. Raises NoAnswer."""
+    def page(self, stream: str, since: int) -> Page | None:
+        """Events of `stream` after `since`, as many as fit a page; None where told to stop. Raises NoAnswer."""
         request = msgspec.json.encode(PageRequest(stream=stream, since=since))
         give_up_s = time.monotonic() + self._patience_s
         while True:
@@ -56,7 +56,9 @@ class ReplayClient:
             except NoAnswer:
                 self._socket.close(linger=0)
                 self._socket = self._connected()
-                if time.monotonic() > give_up_s or self._stop.wait(_PAUSE_S):
+                if self._stop.wait(_PAUSE_S):
+                    return None
+                if time.monotonic() > give_up_s:
                     raise
 
     def _connected(self) -> zmq.Socket[bytes]:

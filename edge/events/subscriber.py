@@ -51,7 +51,7 @@ class Subscriber:
     all. Iteration ends when `stop` is set. Memory is bounded by one page of events and ZeroMQ's queues.
 
     Not to be shared between threads. Raises EventsError where an endpoint is no address, what speaks there is not
-    Foilsight, the state cannot be read or written, or the outbox ends before the place to begin at.
+    Foilsight, the state cannot be read or written, or the outbox ends before the place to go on after.
     """
 
     def __init__(
@@ -65,6 +65,8 @@ class Subscriber:
         patience_s: float = 60.0,
         stop: threading.Event | None = None,
     ) -> None:
+        if since is not None and since < 0:
+            raise EventsError(f"the number to begin after must be 0 or more, not {since}")
         self._endpoint = publish_endpoint
         self._topics = frozenset(topics)
         self._places = Places(state)
@@ -89,6 +91,8 @@ class Subscriber:
 
     def __next__(self) -> Envelope | Gap:
         self._places.save()
+        if self._stop.is_set():
+            raise StopIteration
         for item in self._items:
             self._places.move(item.stream, item.to_seq if isinstance(item, Gap) else item.seq)
             if isinstance(item, Gap) or not self._topics or item.topic in self._topics:
@@ -130,12 +134,15 @@ class Subscriber:
             if not self._socket.poll(_POLL_MS):
                 continue
             message = self._received()
-            before = message.last_seq if isinstance(message, Heartbeat) else message.seq - 1
+            last_seq = message.last_seq if isinstance(message, Heartbeat) else message.seq - 1
             if message.stream != self._stream:
-                self._begin(message.stream, before)
-            yield from self._caught_up(before)
-            if not isinstance(message, Heartbeat) and message.seq == self._at + 1:
-                yield message
+                self._begin(message.stream, last_seq)
+            yield from self._caught_up(last_seq)
+            if not isinstance(message, Heartbeat):
+                if message.seq == self._at + 1:
+                    yield message
+            elif last_seq < self._at:
+                self._check_that_the_outbox_reaches_here(last_seq)
 
     @property
     def _at(self) -> int:
@@ -147,35 +154,25 @@ class Subscriber:
         except EventsError as error:
             raise EventsError(f"{self._endpoint}: {error}") from error
 
-    def _begin(self, stream: str, before: int) -> None:
-        """Find the place in a stream that was not the one heard last; `before` is the number its publisher is at."""
+    def _begin(self, stream: str, last_seq: int) -> None:
+        """Find the place in a stream that was not the one heard last; `last_seq` is the number its publisher is at."""
         if stream not in self._places:
-            self._places.move(stream, before if self._since is None else self._since)
-            self._places.save()
+            self._places.move(stream, last_seq if self._since is None else self._since)
+            self._places.save()  # what comes after this moment is not passed over, even if nothing is handed over now
         self._since, self._stream = 0, stream
-        if before >= self._at:
-            return
-        last_seq = before
-        if self._replay is not None:
-            page = self._replay.page(stream, self._at)
-            last_seq = page.last_seq if page.stream == stream else self._at
-        if last_seq < self._at:
-            raise EventsError(
-                f"{self._endpoint}: the outbox ends at event {last_seq}, before the place to go on after, {self._at}: "
-                "begin at a smaller number, or with a fresh state"
-            )
 
     def _caught_up(self, upto: int) -> Generator[Envelope | Gap, None, None]:
         """What was missed up to and including `upto`; more where the outbox has it by now."""
-        while self._at < upto and not self._stop.is_set():
+        while self._at < upto:
             if self._replay is None:
                 yield self._gap(upto, "nowhere to ask for them")
                 return
             try:
                 page = self._replay.page(self._stream, self._at)
             except NoAnswer as error:
-                if not self._stop.is_set():
-                    yield self._gap(upto, str(error))
+                yield self._gap(upto, str(error))
+                return
+            if page is None:
                 return
             if page.stream != self._stream:
                 yield self._gap(upto, f"the line has begun another stream, {page.stream}")
@@ -188,3 +185,19 @@ class Subscriber:
 
     def _gap(self, to_seq: int, why: str) -> Gap:
         return Gap(self._stream, self._at + 1, to_seq, why)
+
+    def _check_that_the_outbox_reaches_here(self, last_seq: int) -> None:
+        """A heartbeat behind the place is old, sent before a page that was asked for, or the outbox is another."""
+        if self._replay is not None:
+            try:
+                page = self._replay.page(self._stream, self._at)
+            except NoAnswer:
+                return  # the next heartbeat asks again
+            if page is None or page.stream != self._stream:
+                return
+            last_seq = page.last_seq
+        if last_seq < self._at:
+            raise EventsError(
+                f"{self._endpoint}: the outbox ends at event {last_seq}, before the place to go on after, {self._at}: "
+                "begin at a smaller number, or with a fresh state"
+            )
