@@ -4,6 +4,7 @@ Frames cross a ring of slots in shared memory (an unlinked file in /dev/shm wher
 count its slots, free and filled, so that one producer and one recorder need no lock that could die with either of them.
 """
 
+import mmap
 import multiprocessing
 import signal
 from collections.abc import Iterator
@@ -179,12 +180,17 @@ class _Ring:
     def slots(self) -> NDArray[Any]:
         return np.frombuffer(self.memory, self.slot)
 
+    def touch(self) -> None:
+        """Have the operating system map every page now, not when the first frames come."""
+        np.frombuffer(self.memory, np.uint8)[:: mmap.PAGESIZE].max()
+
 
 def _record(ring: _Ring, link: Connection, path: Path, calibration: Calibration, roll: str) -> None:
     """The recorder: its first word is None or why there is no file, a second one why recording has ended early."""
     told = _Told()
     try:
         with RecordingWriter(path, calibration, roll=roll) as writer:
+            ring.touch()
             link.send(None)
             for frame in _frames(ring, told):
                 writer.write(frame)
