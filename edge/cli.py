@@ -16,6 +16,8 @@ from edge.core.errors import ConfigError, FoilsightError
 
 if TYPE_CHECKING:
     from edge.core.types import FrameSource
+    from edge.service.gallery import Truth
+    from edge.simulation.camera import StrobedCamera
 
 EXIT_DONE, EXIT_NOT_ALL_INSPECTED, EXIT_BAD_INPUT, EXIT_FAULT, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 DEMO_SEED, DEMO_LENGTH_MM, DEMO_WIDTH_PX = 2024, 250.0, 1024
@@ -74,15 +76,17 @@ def replay(
     settings = load_config(config)
     options = ReplayOptions(rate=_rate(rate), keep=_planes(keep), quiet=json)
     if recording is None:
-        source: FrameSource = _demo_web()
+        demo = _demo_web()
+        source: FrameSource = demo
+        truth: Truth | None = demo.web.classes
         name, roll = f"rendered web, seed {DEMO_SEED}", settings.roll
     else:
         from edge.recording.reader import Recording
 
         opened = Recording(recording)
-        source = opened
+        source, truth = opened, None
         name, roll = recording.name, settings.roll or opened.roll
-    result = run(source, name, roll, settings, report, options)
+    result = run(source, name, roll, settings, report, options, truth)
     if json:
         _print_json(result)
     else:
@@ -102,6 +106,9 @@ def simulate(
     advance_px: float = 32.0,
     height_px: int = 256,
     sign: Literal[1, -1] = 1,
+    optics: Literal["ideal", "real"] = "ideal",
+    bits: Literal[8, 10, 12, 16] = 8,
+    stains_per_m2: float = 0.0,
 ) -> int:
     """Render a web with planted defects into a recording, with its calibration and truth.
 
@@ -125,9 +132,18 @@ def simulate(
         Height of a frame.
     sign
         1 when features move towards smaller image rows, -1 when towards larger.
+    optics
+        `ideal`: Lambertian web, clean lamps and lens; `real`: sheen, cast shadows, stray light, dirt, drift and blur.
+    bits
+        Depth of the sensor.
+    stains_per_m2
+        Patches of another shade that are no defects.
     """
+    from dataclasses import replace
+
     from edge.service.simulate import record_rendered
     from edge.simulation.camera import Motion, Rig, StrobedCamera
+    from edge.simulation.optics import IDEAL, REAL
     from edge.simulation.planting import CLEAN, DENSE, PRODUCTION
     from edge.simulation.web import RenderedWeb
 
@@ -137,11 +153,12 @@ def simulate(
     _require(8 <= height_px <= 4096, "--height-px", "between 8 and 4096")
     _require(0 < advance_px <= height_px, "--advance-px", "above 0 and at most the frame's height")
     _require(seed >= 0, "--seed", "0 or more")
-    frequencies = {"dense": DENSE, "production": PRODUCTION, "clean": CLEAN}[density]
+    _require(stains_per_m2 >= 0, "--stains-per-m2", "0 or more")
+    frequencies = replace({"dense": DENSE, "production": PRODUCTION, "clean": CLEAN}[density], stains=stains_per_m2)
     camera = StrobedCamera(
         RenderedWeb(seed, width_px, frequencies),
         length_mm,
-        Rig(height_px=height_px, transport_sign=sign),
+        Rig(height_px=height_px, bits=bits, transport_sign=sign, optics=REAL if optics == "real" else IDEAL),
         Motion(advance_px, slow, fast),
     )
     record_rendered(camera, out)
@@ -295,7 +312,7 @@ def _speeds(text: str) -> tuple[float, float]:
     return speeds[0], speeds[-1]
 
 
-def _demo_web() -> "FrameSource":
+def _demo_web() -> "StrobedCamera":
     from edge.simulation.camera import StrobedCamera
     from edge.simulation.planting import DENSE
     from edge.simulation.web import RenderedWeb

@@ -12,8 +12,9 @@ from edge.core.types import Strip
 from edge.segmentation.surface_channels import write_channels
 from edge.simulation.camera import Motion, Rig, StrobedCamera
 from edge.simulation.lights import FOUR_LINE_LIGHTS
+from edge.simulation.optics import IDEAL, Optics
 from edge.simulation.planting import DENSE
-from edge.simulation.web import Coating, RenderedWeb
+from edge.simulation.web import COARSE, POLISHED, Coating, RenderedWeb
 from edge.surface.solver import SurfaceSolver
 
 STRIP_ROWS = 256
@@ -30,23 +31,43 @@ def render_webs(seeds: Sequence[int], length_mm: float, width_px: int, channels:
 
 
 def varied_camera(seed: int, length_mm: float, width_px: int) -> StrobedCamera:
-    """A dense web and a machine that differ with the seed: texture, lamp strength, noise, advance, transport sign."""
+    """A dense web on a machine of its own: texture, stains, lamps, lens, sensor and motion differ with the seed."""
     rng = np.random.default_rng([seed, 7])
-    relief, tone = rng.uniform(0.5, 1.4, 2)
-    usual = Coating()
+    coating = (POLISHED, Coating(), Coating(), COARSE)[rng.integers(4)]
+    relief, tone = rng.uniform(0.6, 1.3, 2)
     coating = Coating(
-        slopes=tuple((lattice_mm, deg * relief) for lattice_mm, deg in usual.slopes),
-        albedos=tuple((lattice_mm, rms * tone) for lattice_mm, rms in usual.albedos),
+        slopes=tuple((lattice_mm, deg * relief) for lattice_mm, deg in coating.slopes),
+        albedos=tuple((lattice_mm, rms * tone) for lattice_mm, rms in coating.albedos),
     )
-    lights = tuple(replace(light, intensity=rng.uniform(0.85, 1.15)) for light in FOUR_LINE_LIGHTS)
+    frequencies = replace(DENSE.scaled(rng.uniform(0.5, 1.2)), stains=rng.choice([0.0, 2000.0, 6000.0]))
     rig = Rig(
-        lights=lights,
+        lights=tuple(replace(light, intensity=rng.uniform(0.85, 1.15)) for light in FOUR_LINE_LIGHTS),
+        bits=int(rng.choice([8, 10, 12])),
         full_well_e=rng.uniform(12000.0, 30000.0),
+        flat_level=rng.uniform(0.35, 0.55),
         transport_sign=1 if rng.uniform() < 0.5 else -1,
+        optics=_varied_optics(rng),
     )
-    web = RenderedWeb(seed, width_px, DENSE.scaled(rng.uniform(0.5, 1.2)), PITCH_MM, coating)
     advance_px = 32.0 if rng.uniform() < 0.5 else rng.uniform(20.0, 32.0)
-    return StrobedCamera(web, length_mm, rig, Motion(advance_px))
+    return StrobedCamera(
+        RenderedWeb(seed, width_px, frequencies, PITCH_MM, coating), length_mm, rig, Motion(advance_px)
+    )
+
+
+def _varied_optics(rng: np.random.Generator) -> Optics:
+    """From ideal to somewhat worse than `REAL`; one machine in four is ideal."""
+    if rng.uniform() < 0.25:
+        return IDEAL
+    return Optics(
+        gloss=rng.uniform(0.0, 0.5),
+        roughness=rng.uniform(0.25, 0.45),
+        cast_shadows=True,
+        ambient=rng.uniform(0.0, 0.03),
+        vignetting=rng.uniform(0.0, 0.3),
+        exposure_us=rng.uniform(0.0, 30.0),
+        dirt=rng.uniform(0.0, 40.0),
+        drift=rng.uniform(0.0, 0.02),
+    )
 
 
 def rendered_web(camera: StrobedCamera, channels: Sequence[str]) -> Web:

@@ -16,10 +16,12 @@ from edge.events.publisher import EventWriter
 from edge.pipeline.inspection import Inspection, Watchers
 from edge.segmentation.model import ModelFile, load_model
 from edge.segmentation.openvino import OpenVinoBackend
+from edge.service.gallery import Gallery, Truth
 from edge.service.keeping import ClassKeeper, SurfaceKeeper
+from edge.service.page import write_page
 from edge.service.progress import web_progress
-from edge.service.report import OUTBOX, ROLL_MAP, Report, fresh_folder, write_report
-from edge.service.roll_map import RollMap
+from edge.service.report import OUTBOX, PICTURES, ROLL_MAP, Report, fresh_folder, write_report
+from edge.service.roll_map import COLOURS_BGR, RollMap
 from edge.service.stopping import stop_on_ctrl_c
 
 UNKNOWN_WEB_MM = 1000.0
@@ -34,10 +36,19 @@ class ReplayOptions:
     quiet: bool = False
 
 
-def replay(source: FrameSource, name: str, roll: str, config: Config, folder: Path, options: ReplayOptions) -> Report:
+def replay(
+    source: FrameSource,
+    name: str,
+    roll: str,
+    config: Config,
+    folder: Path,
+    options: ReplayOptions,
+    truth: Truth | None = None,
+) -> Report:
     """Inspect a source from its first frame to its last and leave a report in `folder`.
 
-    Ctrl-C ends the reading; what was read is still inspected, reported and noted. Raises FoilsightError.
+    `truth` is shown beside what was found. Ctrl-C ends the reading; what was read is still inspected, reported and
+    noted. Raises FoilsightError.
     """
     calibration = source.calibration if config.calibration is None else Calibration.load(config.calibration)
     model = load_model(config.segmentation.model)
@@ -50,7 +61,9 @@ def replay(source: FrameSource, name: str, roll: str, config: Config, folder: Pa
         web_mm = source.web_mm or UNKNOWN_WEB_MM
         pitch_mm = calibration.pitch_mm or model.info.pitch_mm
         roll_map = RollMap(model.info.classes[1:], calibration.width, pitch_mm, web_mm)
-        watchers.surface.append(roll_map.add_surface)
+        gallery = Gallery(model.info.classes, pitch_mm, COLOURS_BGR, truth)
+        watchers.surface += [roll_map.add_surface, gallery.add_surface]
+        watchers.classes.append(gallery.add_classes)
         defects: list[Defect] = []
 
         def publish(bodies: Sequence[Defect | Coverage]) -> None:
@@ -59,6 +72,7 @@ def replay(source: FrameSource, name: str, roll: str, config: Config, folder: Pa
                 roll_map.add_event(body)
                 if isinstance(body, Defect) and body.phase == "closed" and body.merged_into is None:
                     defects.append(body)
+                    gallery.add(body)
 
         inspection = Inspection(calibration, model.info, backend, config, publish, watchers)
         seconds, stopped = _run(inspection, source, options)
@@ -67,6 +81,7 @@ def replay(source: FrameSource, name: str, roll: str, config: Config, folder: Pa
         report = _report(inspection, seconds, stopped, name, roll, backend, model, calibration, notes, defects)
         write_report(folder, report, outbox)
         roll_map.write(folder / ROLL_MAP, f"{name}   {report.web_mm:.0f} mm")
+        write_page(folder, report, gallery.write(folder / PICTURES))
     return report
 
 

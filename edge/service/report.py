@@ -1,4 +1,4 @@
-"""What a replay leaves behind: `report.json`, `events.jsonl`, `outbox.sqlite`, `roll_map.png`."""
+"""What a replay leaves behind: `report.json`, `events.jsonl`, `outbox.sqlite`, and pictures of roll and defects."""
 
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from edge.events.envelope import encode
 from edge.events.outbox import Outbox
 
 OUTBOX, EVENTS, REPORT, ROLL_MAP = "outbox.sqlite", "events.jsonl", "report.json", "roll_map.png"
+PICTURES = "defects"
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +55,9 @@ def fresh_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for name in (EVENTS, REPORT, ROLL_MAP, OUTBOX, f"{OUTBOX}-wal", f"{OUTBOX}-shm"):
             (folder / name).unlink(missing_ok=True)
+        (folder / PICTURES).mkdir(exist_ok=True)
+        for picture in (folder / PICTURES).glob("*.png"):
+            picture.unlink()
     except OSError as error:
         raise EventsError(f"{folder}: report cannot be written there ({error.strerror}): choose --report") from error
     return folder
