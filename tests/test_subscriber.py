@@ -546,3 +546,23 @@ def test_a_line_killed_and_restarted_on_the_same_outbox_loses_nothing(
     with Outbox(path) as outbox:
         assert heard == list(outbox.since(0))
         assert len(heard) == 1600
+
+
+LISTEN = """
+import sys
+from edge.service.listening import print_events
+publish, replay, since = sys.argv[1:]
+print_events(publish, ["alarm"], True, replay=replay, since=int(since))
+"""
+
+
+def test_listening_since_a_number_prints_what_was_missed_and_ends_with_ctrl_c(
+    outbox: Outbox, publish: str, replay: str
+) -> None:
+    sent = outbox.append(ALARM, *numbered(3), ALARM, ALARM, origin=ORIGIN)
+    with line(outbox, publish, replay), child(LISTEN, publish, replay, 1) as listener:
+        assert listener.stdout is not None
+        assert [decode(listener.stdout.readline().encode()) for _ in range(2)] == sent[4:]
+        listener.send_signal(signal.SIGINT)
+        assert listener.stdout.read() == ""
+        assert listener.wait(timeout=60) == 0

@@ -11,6 +11,7 @@ from edge.events.outbox import OutboxReader
 from edge.events.replay_protocol import PAGE_EVENTS, PROTOCOL_VERSION, PageHeader, PageRequest, Refusal
 
 _POLL_MS = 100
+_REST_S = 0.01
 _LARGEST_REQUEST_BYTES = 4096
 _WAITING_REQUESTS = 64
 _WAITING_REPLIES = 4
@@ -19,8 +20,9 @@ _WAITING_REPLIES = 4
 class ReplayServer:
     """A ROUTER socket bound to `endpoint`, served by a thread of its own that reads the outbox at `path`.
 
-    Clients are served in turn, a page at a time; to one that asks without reading, replies are dropped beyond a few
-    pages. What is no request is answered with a `Refusal`; a request beyond 4 KiB costs its sender the connection.
+    Clients are served in turn, a page at a time, and never more than 100 pages a second altogether: however greedy they
+    are, the line keeps the processor. To one that asks without reading, replies are dropped beyond a few pages. What is
+    no request is answered with a `Refusal`; a request beyond 4 KiB costs its sender the connection.
     Raises EventsError where the endpoint cannot be bound or the outbox cannot be opened.
     """
 
@@ -54,6 +56,7 @@ class ReplayServer:
             if self._socket.poll(_POLL_MS):
                 *address, request = self._socket.recv_multipart()
                 self._socket.send_multipart([*address, *self._answered(request)])
+                self._closing.wait(_REST_S)
 
     def _answered(self, request: bytes) -> list[bytes]:
         try:
