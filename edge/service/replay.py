@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from edge.core.calibration import Calibration
 from edge.core.config import Config
 from edge.core.errors import EventsError
@@ -71,7 +73,7 @@ def replay(
             for body in bodies:
                 roll_map.add_event(body)
                 if isinstance(body, Defect) and body.phase == "closed" and body.merged_into is None:
-                    defects.append(body)
+                    defects.append(msgspec.structs.replace(body, contour_mm=[]))
                     gallery.add(body)
 
         inspection = Inspection(calibration, model.info, backend, config, publish, watchers)
