@@ -18,9 +18,9 @@ PICTURES = "defects"
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """One replay in figures. `web_mm` = inspected + degraded + uninspected + edge (lead-in and lead-out).
 
-    `defects` are the closed ones, their outlines left to the events; `mpix_per_s` counts web pixels, not strobes; `latency_ms` runs from the last frame
-    read to an event published; `model` and `calibration` are SHA-256 digests; `notes` says what had to be
-    assumed; `stopped`: by hand, before the end.
+    `defects` are the closed ones, their outlines left to the events; `mpix_per_s` counts web pixels, not strobes;
+    `latency_ms` runs from the last frame read to an event published; `model` and `calibration` are SHA-256 digests;
+    `notes` says what had to be assumed; `stopped`: by hand, before the end.
     """
 
     source: str
