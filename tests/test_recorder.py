@@ -44,6 +44,7 @@ def test_every_frame_handed_over_comes_back(tmp_path: Path, bits: int, dtype: ty
     frames = [frame_of(i, HEIGHT, WIDTH, dtype) for i in range(50)]
     with RecorderProcess(path, CALIBRATION, roll="R 17/ä", bits=bits) as recorder:  # type: ignore[arg-type]
         assert all(recorder.write(frame) for frame in frames)
+        wait_until(lambda: recorder.frames == 50)
         assert recorder.stop() == Recorded(50, 0, None)
         assert not recorder.write(frames[0])
     recording = Recording(path)
