@@ -109,6 +109,7 @@ def simulate(
     optics: Literal["ideal", "real"] = "ideal",
     bits: Literal[8, 10, 12, 16] = 8,
     stains_per_m2: float = 0.0,
+    faults: Path | None = None,
 ) -> int:
     """Render a web with planted defects into a recording, with its calibration and truth.
 
@@ -138,9 +139,12 @@ def simulate(
         Depth of the sensor.
     stains_per_m2
         Patches of another shade that are no defects.
+    faults
+        Script (TOML) of [[fault]]: kind, at_frame or at_mm, count, light, value.
     """
     from dataclasses import replace
 
+    from edge.core.faults import load_faults
     from edge.service.simulate import record_rendered
     from edge.simulation.camera import Motion, Rig, StrobedCamera
     from edge.simulation.optics import IDEAL, REAL
@@ -161,7 +165,7 @@ def simulate(
         Rig(height_px=height_px, bits=bits, transport_sign=sign, optics=REAL if optics == "real" else IDEAL),
         Motion(advance_px, slow, fast),
     )
-    record_rendered(camera, out)
+    record_rendered(camera, out, faults=None if faults is None else load_faults(faults))
     print(f"{out}: {camera.frame_count} frames, {camera.web_mm:.1f} mm of web")
     return EXIT_DONE
 

@@ -1,7 +1,8 @@
 """From strobed frames to registered strips.
 
 With s the transport sign, p the pitch and e the encoder, image row r of a frame lies on web row e / p + s r. Row 0 is
-the first row of the first frame. One mechanism serves steady motion, ramps, stop-and-go and a still object.
+the first row of the first frame. One mechanism serves steady motion, ramps, stop-and-go and a still object. An encoder
+that goes back by more than a frame has been restarted: rows count on, and what passed meanwhile is not known.
 """
 
 import math
@@ -12,6 +13,7 @@ import numpy as np
 
 from edge.assembly.kernel import lay_rows
 from edge.assembly.row_map import RowMap, View, Views
+from edge.assembly.witness import LightWitness
 from edge.core.calibration import Calibration
 from edge.core.errors import CalibrationError
 from edge.core.types import U8, Frame, Pixels, Strip
@@ -21,13 +23,24 @@ _FIRST_SLOTS = 32
 
 @dataclass
 class FrameCounts:
-    """What became of the frames: `lost` by gaps of the device counter, `unusable` incomplete or without a position,
-    `repeated` delivered twice."""
+    """What became of the frames: `lost` by gaps of the device counter, `repeated` delivered twice; not used because
+    `incomplete`, without a `position`, `dark` (its lamp did not fire) or lit by an `other_light` than it claims.
+    `encoder_restarts`: how often the encoder went back by more than a frame.
+    """
 
     received: int = 0
     lost: int = 0
-    unusable: int = 0
     repeated: int = 0
+    incomplete: int = 0
+    no_position: int = 0
+    dark: int = 0
+    other_light: int = 0
+    encoder_restarts: int = 0
+
+    @property
+    def unusable(self) -> int:
+        """Frames that arrived and could not be used."""
+        return self.incomplete + self.no_position + self.dark + self.other_light
 
 
 class Assembler:
@@ -43,7 +56,9 @@ class Assembler:
         self._strip_rows = strip_rows
         self._pitch_mm = pitch_mm
         self._views = Views(calibration.lights, calibration.height, calibration.transport_sign)
+        self._witness = LightWitness(calibration)
         self._origin_row: float | None = None
+        self._last_row = -math.inf
         self._next_row = 0
         self._end_row = 0
         self._last_id: int | None = None
@@ -71,10 +86,7 @@ class Assembler:
         self._check(frame)
         if not self._count(frame):
             return
-        row = frame.encoder_mm / self._pitch_mm
-        if self._origin_row is None:
-            self._origin_row = row if self._calibration.transport_sign > 0 else row - (self._calibration.height - 1)
-        view = View(row - self._origin_row, self._store(frame.pixels))
+        view = View(self._web_row(frame), self._store(frame.pixels))
         lowest, highest = self._views.rows_of(view)
         self._end_row = max(self._end_row, math.floor(highest + 1e-6) + 1)
         dropped = self._views.add(frame.light, view)
@@ -87,6 +99,17 @@ class Assembler:
         """Yield what is left when no frame will come any more."""
         while self._next_row < self._end_row:
             yield self._strip(min(self._strip_rows, self._end_row - self._next_row))
+
+    def _web_row(self, frame: Frame) -> float:
+        """Web row of image row 0. Rows count on from where they ended when the encoder starts anew."""
+        row = frame.encoder_mm / self._pitch_mm
+        restarted = row < self._last_row - self._calibration.height
+        self.counts.encoder_restarts += restarted
+        if self._origin_row is None or restarted:
+            first = row if self._calibration.transport_sign > 0 else row - (self._calibration.height - 1)
+            self._origin_row = first - self._end_row
+        self._last_row = row
+        return row - self._origin_row
 
     def _check(self, frame: Frame) -> None:
         expected = (self._calibration.height, self._calibration.width)
@@ -109,10 +132,16 @@ class Assembler:
         if self._last_id is not None and frame.frame_id > self._last_id:
             self.counts.lost += frame.frame_id - self._last_id - 1
         self._last_id = frame.frame_id
-        if not frame.complete or not math.isfinite(frame.encoder_mm):
-            self.counts.unusable += 1
-            return False
-        return True
+        if not frame.complete:
+            self.counts.incomplete += 1
+        elif not math.isfinite(frame.encoder_mm):
+            self.counts.no_position += 1
+        else:
+            testimony = self._witness.testify(frame)
+            self.counts.dark += testimony == "dark"
+            self.counts.other_light += testimony == "other light"
+            return testimony == "agrees"
+        return False
 
     def _store(self, pixels: Pixels) -> int:
         if pixels.dtype != self._pool.dtype:

@@ -7,9 +7,9 @@ import numpy as np
 
 from edge.assembly.assembler import Assembler, FrameCounts
 from edge.core.calibration import Calibration
-from edge.core.clock import monotonic_ns
+from edge.core.clock import monotonic_ns, utc_now
 from edge.core.config import Config
-from edge.core.types import ClassMap, Coverage, Defect, Frame, Strip, Surface
+from edge.core.types import Alarm, ClassMap, Coverage, Defect, Frame, Strip, Surface
 from edge.defects.joiner import DefectJoiner
 from edge.pipeline.ledger import Ledger, Totals
 from edge.segmentation.backend import Backend
@@ -18,6 +18,15 @@ from edge.segmentation.stream import Segmenter
 from edge.surface.solver import SurfaceSolver
 
 PITCH_TOLERANCE = 0.05
+
+_ALARMS = {
+    "incomplete": "frames arrive incomplete",
+    "no_position": "frames arrive without an encoder position",
+    "dark": "a lamp did not fire",
+    "other_light": "frames are lit by another light than they claim",
+    "encoder_restarts": "the encoder went back by more than a frame: lengths from here on are estimated",
+}
+"""What a person is told when the count of that name in `FrameCounts` rises for the first time."""
 
 
 @dataclass
@@ -41,7 +50,7 @@ class Inspection:
         model: ModelInfo,
         backend: Backend,
         config: Config,
-        publish: Callable[[Sequence[Defect | Coverage]], None],
+        publish: Callable[[Sequence[Defect | Coverage | Alarm]], None],
         watchers: Watchers | None = None,
     ) -> None:
         self.pitch_mm = calibration.pitch_mm or model.pitch_mm
@@ -55,6 +64,7 @@ class Inspection:
         )
         self._joiner = DefectJoiner(model.classes, config.defects, self.pitch_mm, calibration.width)
         self._ledger = Ledger(calibration, self.pitch_mm)
+        self._told: set[str] = set()
         self._latencies_ms: list[float] = []
         self._read_ns = 0
 
@@ -77,6 +87,7 @@ class Inspection:
         """Inspect what this frame completes."""
         self._read_ns = monotonic_ns()
         self._inspect(self._assembler.push(frame))
+        self._emit(self._alarms(frame))
 
     def finish(self) -> None:
         """Inspect what is left and close the roll."""
@@ -107,7 +118,13 @@ class Inspection:
                 watch(class_map)
             self._emit(self._joiner.push(class_map))
 
-    def _emit(self, bodies: Sequence[Defect | Coverage]) -> None:
+    def _alarms(self, frame: Frame) -> list[Alarm]:
+        risen = [kind for kind in _ALARMS if kind not in self._told and getattr(self._assembler.counts, kind)]
+        self._told.update(risen)
+        where = f"first seen at frame {frame.frame_id} of light {frame.light}, {frame.encoder_mm:.1f} mm"
+        return [Alarm(kind=kind, since=utc_now(), detail=f"{_ALARMS[kind]}, {where}") for kind in risen]
+
+    def _emit(self, bodies: Sequence[Defect | Coverage | Alarm]) -> None:
         if bodies:
             self._publish(bodies)
             self._latencies_ms += [(monotonic_ns() - self._read_ns) / 1e6] * len(bodies)

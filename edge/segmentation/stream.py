@@ -92,6 +92,11 @@ class Segmenter:
         here = slice(start - self._top, stop - self._top)
         keep = slice(self._done - start, keep_stop - start)
         shape = (keep_stop - self._done, self._width)
+        first_row = (self._origin or 0) + self._done
+        unseen = ~self._inspected[here][keep]
+        if unseen.all():
+            self._done = keep_stop
+            return ClassMap(class_index=np.zeros(shape, np.uint8), score=np.zeros(shape, np.uint8), first_row=first_row)
         class_index, score = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
         window = self._input if stop - start == self._window_rows else np.empty_like(self._input[:, :, : stop - start])
         for column in self._columns:
@@ -100,8 +105,6 @@ class Segmenter:
             seen = slice(kept.start - column.start, kept.stop - column.start)
             for whole, part in zip((class_index, score), self._backend.infer(window), strict=True):
                 whole[:, kept] = part[0, keep, seen]
-        first_row = (self._origin or 0) + self._done
-        unseen = ~self._inspected[here][keep]
         class_index[unseen] = 0
         score[unseen] = 0
         self._done = keep_stop

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edge.core.config import Config
-from edge.core.types import U8, Coverage, Defect, FrameSource, Polygon
+from edge.core.types import U8, Alarm, Coverage, Defect, FrameSource, Polygon
 from edge.pipeline.inspection import Inspection
 from edge.segmentation.model import load_model
 from edge.segmentation.openvino import OpenVinoBackend
@@ -58,10 +58,10 @@ class _Heard:
     merged: dict[int, int] = field(default_factory=dict)
     unseen: list[Coverage] = field(default_factory=list)
 
-    def take(self, bodies: Sequence[Defect | Coverage]) -> None:
+    def take(self, bodies: Sequence[Defect | Coverage | Alarm]) -> None:
         for body in bodies:
-            if isinstance(body, Coverage):
-                if body.state == "uninspected":
+            if not isinstance(body, Defect):
+                if isinstance(body, Coverage) and body.state == "uninspected":
                     self.unseen.append(body)
                 continue
             self.labels[body.id] = body.label

@@ -12,7 +12,7 @@ import msgspec
 from edge.core.calibration import Calibration
 from edge.core.config import Config
 from edge.core.errors import EventsError
-from edge.core.types import Coverage, Defect, Frame, FrameSource
+from edge.core.types import Alarm, Coverage, Defect, Frame, FrameSource
 from edge.events.outbox import Outbox
 from edge.events.publisher import EventWriter
 from edge.pipeline.inspection import Inspection, Watchers
@@ -68,10 +68,13 @@ def replay(
         watchers.classes.append(gallery.add_classes)
         defects: list[Defect] = []
 
-        def publish(bodies: Sequence[Defect | Coverage]) -> None:
+        def publish(bodies: Sequence[Defect | Coverage | Alarm]) -> None:
             writer.publish(*bodies)
             for body in bodies:
-                roll_map.add_event(body)
+                if isinstance(body, Alarm):
+                    notes.append(f"alarm: {body.detail}")
+                else:
+                    roll_map.add_event(body)
                 if isinstance(body, Defect) and body.phase == "closed" and body.merged_into is None:
                     defects.append(msgspec.structs.replace(body, contour_mm=[]))
                     gallery.add(body)

@@ -1,0 +1,52 @@
+"""The raw frame as a witness of its light: every lamp leaves a shape of its own on the field, known from the flat.
+
+The photometric checksum cannot tell some orders of lights from the right one; the brightness of blocks can.
+"""
+
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.core.calibration import Calibration
+from edge.core.types import Frame, Pixels
+
+_BLOCKS = (8, 4)  # across, along
+DARK = 0.2
+"""A frame with less than this part of its lamp's usual light was exposed by a lamp that did not fire."""
+_SURE = 0.6
+_LEAST_CONTRAST = 0.02
+
+Testimony = Literal["agrees", "dark", "other light"]
+
+
+class LightWitness:
+    """Compares frames with the flat field of the light they claim and of all others."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self._shapes: NDArray[np.float64] | None = None
+        if calibration.flat is None or calibration.dark is None:
+            return
+        blocks = np.stack([_blocks(flat - dark) for flat, dark in zip(calibration.flat, calibration.dark, strict=True)])
+        self._levels = blocks.mean(axis=(1, 2))
+        self._dark_levels = calibration.dark.mean(axis=(1, 2))
+        self._shapes = blocks / self._levels[:, None, None]
+
+    def testify(self, frame: Frame) -> Testimony:
+        """ "dark" or "other light" only where there is no doubt; without a flat field every frame agrees."""
+        if self._shapes is None:
+            return "agrees"
+        blocks = _blocks(frame.pixels) - self._dark_levels[frame.light]
+        level = blocks.mean()
+        if level < DARK * self._levels[frame.light]:
+            return "dark"
+        distance = np.sqrt(((blocks / level - self._shapes) ** 2).mean(axis=(1, 2)))
+        claimed = distance[frame.light]
+        if claimed > _LEAST_CONTRAST and distance.min() < _SURE * claimed:
+            return "other light"
+        return "agrees"
+
+
+def _blocks(image: Pixels | NDArray[np.float32]) -> NDArray[np.float64]:
+    return cv2.resize(image, _BLOCKS, interpolation=cv2.INTER_AREA).astype(np.float64)

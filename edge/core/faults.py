@@ -1,0 +1,50 @@
+"""Faults by script: what a plant does to a line, said once for every part that can play it."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edge.core.errors import ConfigError
+
+FaultKind = Literal["lost", "repeated", "swapped", "incomplete", "dark", "encoder_jump", "encoder_jitter"]
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One fault, from frame `at_frame` or web position `at_mm` on, over `count` frames (of `light`, where given).
+
+    `lost`, `repeated`, `incomplete` frames; `swapped`: two neighbours each claim the other's light; `dark`: the lamp
+    gives `value` of its light; `encoder_jump`: from here on the encoder is off by `value` mm; `encoder_jitter`: it
+    scatters by `value` mm (one standard deviation).
+    """
+
+    kind: FaultKind
+    at_frame: Annotated[int, Meta(ge=0)] | None = None
+    at_mm: float | None = None
+    count: Annotated[int, Meta(ge=1)] = 1
+    light: Annotated[int, Meta(ge=0)] | None = None
+    value: float = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.at_frame is None) == (self.at_mm is None):
+            raise ValueError("a fault begins either at_frame or at_mm")
+
+
+class FaultScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Faults in any order. The same script does the same on every run."""
+
+    fault: list[Fault] = []
+
+
+def load_faults(path: Path) -> FaultScript:
+    """Read a fault script (TOML, `[[fault]]`). Raises ConfigError."""
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), FaultScript)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML ({error})") from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {error}") from error
