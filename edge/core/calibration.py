@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.core.errors import CalibrationError
+from edge.core.photometry import MIN_SINGULAR_VALUE
 
 SCHEMA = 1
 MAX_FILE_BYTES = 2 << 30
@@ -88,7 +89,7 @@ class Calibration:
         if not self.white > 0:
             raise CalibrationError(f"calibration: white level {self.white} is not positive")
         smallest = np.linalg.svd(self.light_directions.transpose(2, 0, 1), compute_uv=False)[:, 2].min()
-        if smallest < 0.05:
+        if smallest < MIN_SINGULAR_VALUE:
             raise CalibrationError("lights lie in one plane, normals cannot be solved: at least three must differ")
 
     def to_bytes(self) -> bytes:

@@ -1,6 +1,6 @@
 """The fast kernels: one pass over a strip, fused, parallel over rows and vectorised over columns.
 
-`_four` serves three and four lights, written out; `_any` serves more. What makes them fast, and is easily lost:
+`four` serves three and four lights, written out; `_any`, here, serves more. What makes it fast, and is easily lost:
 
 - Matrices lie in one flat table, tile by tile of columns, so that all of a tile sits in the first cache and the whole
   is read in order. (Apart by a power of two, its vectors would evict each other.)
@@ -14,19 +14,19 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit, prange, types
+from numba import njit, prange
 from numpy.typing import NDArray
 
 from edge.core.types import Strip, Surface
+from edge.surface import four
 from edge.surface.matrices import MIN_ALBEDO, SHADOW, Matrices
 
 Compiled = Callable[..., None]
 
 _TILE = 64
 # One vector of _TILE values each, per light, in this order; _NEXT leads to the next light.
-_X, _Y, _Z, _DX, _DY, _DZ, _GX, _GY, _GZ, _SATURATION, _CHECKSUM, _NEXT = (np.uint64(i * _TILE) for i in range(12))
-_VECTORS = 11
-_1, _2, _3 = _NEXT, np.uint64(2) * _NEXT, np.uint64(3) * _NEXT
+_X, _Y, _Z, _DX, _DY, _DZ, _GX, _GY, _GZ, _SATURATION, _NEXT = (np.uint64(i * _TILE) for i in range(11))
+_VECTORS = 10
 # Where `_any` gathers a tile, one vector each; the light's shifts by the row term follow.
 _BX, _BY, _BZ, _BRIGHTEST, _ERROR, _MARGIN, _SHIFTS = (np.uint64(i * _TILE) for i in (0, 1, 2, 3, 4, 5, 6))
 _T, _ONE = np.uint64(_TILE), np.uint64(1)
@@ -40,34 +40,22 @@ _F0, _F1 = np.float32(0), np.float32(1)
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz", "arcp", "afn"}}
 
 
-def _read_only(kind: Any, dimensions: int) -> Any:
-    return types.Array(kind, dimensions, "C", readonly=True)
-
-
-_SIGNATURE = types.void(
-    _read_only(types.float32, 3),  # planes
-    _read_only(types.intp, 1),  # lights
-    _read_only(types.float32, 2),  # rows_off_centre
-    _read_only(types.float32, 1),  # table
-    types.intp,  # start
-    types.intp,  # stop
-    types.float32[:, :, ::1],  # normals
-    types.float32[:, ::1],  # albedo
-    types.float32[:, ::1],  # residual
-    types.uint8[:, ::1],  # valid
-)
-
-
 class NumbaKernel:
-    """Solves rows that were all seen under the lights of `matrices`; compiles when made, or loads what was compiled."""
+    """Solves rows that were all seen under the lights of `matrices`; compiles when made, or loads what was compiled.
+
+    Strips under three or four lights must be at least `four.LANES` wide.
+    """
 
     def __init__(self, matrices: Matrices) -> None:
-        count = len(matrices.lights)
         self._centre_row = matrices.centre_row
-        self._lights = matrices.lights if count > 3 else matrices.lights[[0, 1, 2, 0]]
-        self._table = _table(matrices)
-        row_term = bool(matrices.g_per_row.any())
-        self._solve = _four(row_term) if count <= 4 else _any(row_term)
+        if len(matrices.lights) <= four.LIGHTS:
+            self._lights = np.resize(matrices.lights, four.LIGHTS)
+            self._table = four.table(matrices)
+            self._solve = four.compiled()
+        else:
+            self._lights = matrices.lights
+            self._table = _table(matrices)
+            self._solve = _any(bool(matrices.g_per_row.any()))
 
     def __call__(self, strip: Strip, start: int, stop: int, out: Surface) -> None:
         """Solve the rows [start, stop) of `strip` (counted from its first) into the same rows of `out`.
@@ -82,26 +70,15 @@ class NumbaKernel:
 
 
 def _table(m: Matrices) -> NDArray[np.float32]:
-    """The matrices as one vector: tiles x lights x _VECTORS x _TILE, zeros right of the last column.
-
-    Three lights become four: the first comes twice, the second time with no weight and a checksum that is no number.
-    """
+    """The matrices as one vector: tiles x lights x _VECTORS x _TILE, zeros right of the last column."""
     count, _, width = m.g.shape
     tiles = -(-width // _TILE)
-    table = np.zeros((max(count, 4), _VECTORS, tiles * _TILE), np.float32)
-    table[:count, 0:3, :width] = m.inverse.transpose(1, 0, 2)
-    table[:count, 3:6, :width] = m.g_per_row
-    table[:count, 6:9, :width] = m.g
-    table[:count, 9, :width] = m.saturation
-    table[:count, 10, :width] = m.checksum
-    if count == 3:
-        table[3, 9], table[3, 10] = np.inf, np.nan
+    table = np.zeros((count, _VECTORS, tiles * _TILE), np.float32)
+    table[:, 0:3, :width] = m.inverse.transpose(1, 0, 2)
+    table[:, 3:6, :width] = m.g_per_row
+    table[:, 6:9, :width] = m.g
+    table[:, 9, :width] = m.saturation
     return np.ascontiguousarray(table.reshape(-1, _VECTORS, tiles, _TILE).transpose(2, 0, 1, 3)).ravel()
-
-
-@njit(inline="always", **_OPTIONS)
-def _times(t, at, q0, q1, q2, q3):  # type: ignore[no-untyped-def]
-    return t[at] * q0 + t[at + _1] * q1 + t[at + _2] * q2 + t[at + _3] * q3
 
 
 @njit(inline="always", **_OPTIONS)
@@ -110,57 +87,8 @@ def _drift(t, at, x, y, z):  # type: ignore[no-untyped-def]
 
 
 @cache
-def _four(row_term: bool) -> Compiled:
-    @njit(_SIGNATURE, parallel=True, cache=True, **_OPTIONS)
-    def solve(planes, lights, off_centre, t, start, stop, normals, albedo, residual, valid):  # type: ignore[no-untyped-def]
-        k0, k1, k2, k3 = lights[0], lights[1], lights[2], lights[3]
-        width = np.uint64(planes.shape[2])
-        for i in prange(stop - start):
-            row = start + i
-            r0, r1, r2, r3 = off_centre[0, i], off_centre[1, i], off_centre[2, i], off_centre[3, i]
-            for tile in range((width + _T - _ONE) // _T):
-                for j in range(min(_T, width - tile * _T)):
-                    c = tile * _T + j
-                    at = tile * np.uint64(4) * _NEXT + j
-                    q0, q1, q2, q3 = planes[k0, row, c], planes[k1, row, c], planes[k2, row, c], planes[k3, row, c]
-                    dark = _SHADOW * max(max(q0, q1), max(q2, q3))
-                    good = (
-                        (min(min(q0, q1), min(q2, q3)) > dark)
-                        & (q0 < t[at + _SATURATION])
-                        & (q1 < t[at + _1 + _SATURATION])
-                        & (q2 < t[at + _2 + _SATURATION])
-                        & (q3 < t[at + _3 + _SATURATION])
-                    )
-
-                    x = _times(t, at + _X, q0, q1, q2, q3)
-                    y = _times(t, at + _Y, q0, q1, q2, q3)
-                    z = _times(t, at + _Z, q0, q1, q2, q3)
-                    if row_term:
-                        q0 -= r0 * _drift(t, at, x, y, z)
-                        q1 -= r1 * _drift(t, at + _1, x, y, z)
-                        q2 -= r2 * _drift(t, at + _2, x, y, z)
-                        q3 -= r3 * _drift(t, at + _3, x, y, z)
-                        x = _times(t, at + _X, q0, q1, q2, q3)
-                        y = _times(t, at + _Y, q0, q1, q2, q3)
-                        z = _times(t, at + _Z, q0, q1, q2, q3)
-                    across = _times(t, at + _CHECKSUM, q0, q1, q2, q3)
-
-                    square = x * x + y * y + z * z
-                    solved = (square > _MIN_SQUARE) & (square < _MAX_SQUARE)
-                    scale = _F1 / np.sqrt(square)
-                    normals[0, row, c] = x * scale if solved else _F0
-                    normals[1, row, c] = y * scale if solved else _F0
-                    normals[2, row, c] = z * scale if solved else _F1
-                    albedo[row, c] = square * scale if solved else _F0
-                    residual[row, c] = across * scale if solved else _NAN
-                    valid[row, c] = solved & good
-
-    return solve
-
-
-@cache
 def _any(row_term: bool) -> Compiled:
-    @njit(_SIGNATURE, parallel=True, cache=True, **_OPTIONS)
+    @njit(four.SIGNATURE, parallel=True, cache=True, **_OPTIONS)
     def solve(planes, lights, off_centre, t, start, stop, normals, albedo, residual, valid):  # type: ignore[no-untyped-def]
         count, width = np.uint64(lights.size), np.uint64(planes.shape[2])
         for i in prange(stop - start):

@@ -11,26 +11,33 @@ from edge.core.calibration import Calibration
 from edge.core.errors import CalibrationError
 from edge.core.photometry import lights_of, lights_solvable
 from edge.core.types import U8, Strip, Surface
+from edge.surface.four import LANES
 from edge.surface.kernel import NumbaKernel
 from edge.surface.matrices import Matrices, matrices_for
+from edge.surface.memory import empty_on_line
+from edge.surface.reference import NumpyKernel
 
 Kernel = Callable[[Strip, int, int, Surface], None]
 """Solves the rows [start, stop) of a strip, all seen under the lights it was made for, into those rows of a surface."""
 
 _MASKS_KEPT = 16
 _MASKS_PREPARED_UP_TO_LIGHTS = 8
-_CACHE_LINE_BYTES = 64
+
+
+def fast_kernel(matrices: Matrices) -> Kernel:
+    """The compiled kernel, except for webs too narrow for it."""
+    return NumbaKernel(matrices) if matrices.g.shape[2] >= LANES else NumpyKernel(matrices)
 
 
 class SurfaceSolver:
     """Photometric stereo under one calibration.
 
-    `kernel` makes the kernel for a set of lights: `NumbaKernel`, or `NumpyKernel`, the reference it must equal.
+    `kernel` makes the kernel for a set of lights: `fast_kernel`, or `NumpyKernel`, the reference it must equal.
     Everything that takes long (compiling, the matrices of all lights and of all but one) is done when it is made.
     Raises CalibrationError where a flat-fielded light does not stand above the web.
     """
 
-    def __init__(self, calibration: Calibration, kernel: Callable[[Matrices], Kernel] = NumbaKernel) -> None:
+    def __init__(self, calibration: Calibration, kernel: Callable[[Matrices], Kernel] = fast_kernel) -> None:
         self._calibration = calibration
         self._make_kernel = kernel
         self._kernel_for = lru_cache(maxsize=_MASKS_KEPT)(self._build)
@@ -90,17 +97,9 @@ def _not_inspected(surface: Surface, start: int, stop: int) -> None:
 def _empty(strip: Strip) -> Surface:
     shape = strip.planes.shape[1:]
     return Surface(
-        normals=_aligned((3, *shape), np.float32),
-        albedo=_aligned(shape, np.float32),
-        residual=_aligned(shape, np.float32),
-        valid=_aligned(shape, np.uint8),
+        normals=empty_on_line((3, *shape), np.float32),
+        albedo=empty_on_line(shape, np.float32),
+        residual=empty_on_line(shape, np.float32),
+        valid=empty_on_line(shape, np.uint8),
         first_row=strip.first_row,
     )
-
-
-def _aligned(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
-    """An uninitialised array that starts on a cache line: vector stores across two lines cost the kernel a third."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    memory = np.empty(size + _CACHE_LINE_BYTES, np.uint8)
-    skip = -memory.ctypes.data % _CACHE_LINE_BYTES
-    return memory[skip : skip + size].view(dtype).reshape(shape)
