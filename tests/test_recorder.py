@@ -141,6 +141,18 @@ def test_ctrl_c_to_the_whole_group_is_the_producers_to_handle(tmp_path: Path) ->
     assert Recording(tmp_path / "a.mcap").frame_count == 1
 
 
+def test_a_recorder_ended_from_outside_leaves_a_whole_recording_and_says_so(tmp_path: Path) -> None:
+    with RecorderProcess(tmp_path / "a.mcap", CALIBRATION) as recorder:
+        assert recorder.write(frame_of(0, HEIGHT, WIDTH))
+        os.kill(recorder_pid(), signal.SIGTERM)
+        wait_until(lambda: recorder.problem)
+        assert not recorder.write(frame_of(1, HEIGHT, WIDTH))
+        recorded = recorder.stop()
+    assert (recorded.frames, recorded.dropped) == (1, 1)
+    assert "before it was told to" in (recorded.problem or "")
+    assert Recording(tmp_path / "a.mcap").frame_count == 1
+
+
 def test_a_file_that_cannot_be_is_refused_before_the_first_frame(tmp_path: Path) -> None:
     path = tmp_path / "a.mcap"
     path.write_bytes(b"dear")

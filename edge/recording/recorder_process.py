@@ -147,8 +147,8 @@ class RecorderProcess:
             except EOFError:
                 if self._process.exitcode != 0 or not self._stopping:
                     self._problem = (
-                        f"{self._path}: the recorder died ({self._how_it_ended()}), "
-                        "what it had written is kept: foilsight recover"
+                        f"{self._path}: the recorder ended before it was told to ({self._how_it_ended()}): "
+                        "what it had written is kept, see foilsight recover"
                     )
         return self._problem
 
