@@ -268,6 +268,23 @@ def test_writes_into_arrays_that_are_given_and_reads_planes_that_are_read_only()
         np.testing.assert_array_equal(getattr(kept, name), getattr(fresh, name))
 
 
+@pytest.mark.parametrize("width", [64, 72])
+def test_results_do_not_depend_on_where_in_memory_they_are_written(width: int) -> None:
+    strip = strip_of(np.random.default_rng(6).uniform(0.3, 1.2, (4, 5, width)))
+    solver = SurfaceSolver(calibration(width=width))
+    expected = solver.solve(strip)
+    for shift in (0, 1, 4, 16):
+        memory = np.zeros(7 * 5 * width + 64, np.float32)
+        first = -(memory.ctypes.data // 4) % 16 + shift
+        pixels = memory[first : first + 5 * 5 * width].reshape(5, 5, width)
+        valid = memory[first + pixels.size :].view(np.uint8)[: 5 * width].reshape(5, width)
+        surface = solver.solve(strip, Surface(pixels[:3], pixels[3], pixels[4], valid, 0))
+        for name in ("normals", "albedo", "residual", "valid"):
+            np.testing.assert_array_equal(getattr(surface, name), getattr(expected, name))
+        assert not memory[:first].any()
+        assert not memory[first + pixels.size + -(-5 * width // 4) :].any()
+
+
 def test_a_strip_of_another_line_is_refused() -> None:
     solver = SurfaceSolver(calibration())
     with pytest.raises(CalibrationError, match="201 px"):
@@ -287,7 +304,7 @@ def test_a_light_below_the_web_cannot_have_a_flat_field() -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     n=st.sampled_from([3, 4, 5, 8, 96]),
-    width=st.sampled_from([1, 15, 64, 65, 130]),
+    width=st.sampled_from([1, 15, 16, 64, 65, 130]),
     rows=st.integers(1, 9),
     flat=st.booleans(),
     row_term=st.booleans(),

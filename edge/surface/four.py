@@ -2,7 +2,7 @@
 
 What bounds this kernel is memory, so its stores are non-temporal: a plain store first reads the cache line that it is
 about to overwrite. Compilers do not make such stores out of loops over scalars; hence the vectors, for any machine,
-since LLVM splits them into the longest that it has. Two rows are solved together, so that the matrices, twice what the
+since LLVM splits them into what it has. Two rows are solved together, so that the matrices, more than the
 first cache holds, are read half as often.
 """
 
@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from edge.surface.matrices import MIN_ALBEDO, SHADOW, Matrices
-from edge.surface.memory import LINE_BYTES, empty_on_line
+from edge.surface.memory import LINE_BYTES, empty_mid_page
 
 LANES = 16
 """Columns solved together: a cache line of float32. Strips must be as wide."""
@@ -38,7 +38,7 @@ _VECTOR, _BYTES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_BYTE, LANES)
 
 
 def table(m: Matrices) -> NDArray[np.float32]:
-    """The matrices in the order they are read, LANES columns after LANES columns, on a cache line.
+    """The matrices in the order they are read, LANES columns after LANES columns, starting on a cache line.
 
     The last LANES columns may overlap those before. Three lights become four: the first comes twice, the second time
     with no weight and a checksum that is no number.
@@ -52,7 +52,7 @@ def table(m: Matrices) -> NDArray[np.float32]:
     lines[_SATURATION:][:count] = m.saturation
     lines[_SATURATION:][count:] = np.inf
     columns = np.minimum(np.arange(0, width, LANES), width - LANES)[:, None] + np.arange(LANES)
-    table = empty_on_line((lines[:, columns].size,), np.float32)
+    table = empty_mid_page((lines[:, columns].size,), np.float32)
     table[:] = lines[:, columns].transpose(1, 0, 2).ravel()
     return table
 

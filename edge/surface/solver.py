@@ -14,7 +14,7 @@ from edge.core.types import U8, Strip, Surface
 from edge.surface.four import LANES
 from edge.surface.kernel import NumbaKernel
 from edge.surface.matrices import Matrices, matrices_for
-from edge.surface.memory import empty_on_line
+from edge.surface.memory import empty_mid_page
 from edge.surface.reference import NumpyKernel
 
 Kernel = Callable[[Strip, int, int, Surface], None]
@@ -97,9 +97,9 @@ def _not_inspected(surface: Surface, start: int, stop: int) -> None:
 def _empty(strip: Strip) -> Surface:
     shape = strip.planes.shape[1:]
     return Surface(
-        normals=empty_on_line((3, *shape), np.float32),
-        albedo=empty_on_line(shape, np.float32),
-        residual=empty_on_line(shape, np.float32),
-        valid=empty_on_line(shape, np.uint8),
+        normals=empty_mid_page((3, *shape), np.float32),
+        albedo=empty_mid_page(shape, np.float32),
+        residual=empty_mid_page(shape, np.float32),
+        valid=empty_mid_page(shape, np.uint8),
         first_row=strip.first_row,
     )
