@@ -1,6 +1,7 @@
 """No event is lost without a trace: what was appended is on disk, what was not heard is known by its number."""
 
 import queue
+import random
 import resource
 import signal
 import socket
@@ -48,9 +49,12 @@ def numbered(count: int) -> list[Status]:
 
 @pytest.fixture
 def endpoint() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    """A port nobody listens at, from below the range out of which the system gives connections theirs."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return f"tcp://127.0.0.1:{port}"
 
 
 @pytest.fixture

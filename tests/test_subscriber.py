@@ -1,5 +1,6 @@
 """Each event once and in order: through kill -9 of either side, junk, greed, and a line that does not answer."""
 
+import random
 import signal
 import socket
 import sqlite3
@@ -34,9 +35,12 @@ def numbered(count: int) -> list[Status]:
 
 
 def free_endpoint() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    """A port nobody listens at, from below the range out of which the system gives connections theirs."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return f"tcp://127.0.0.1:{port}"
 
 
 @pytest.fixture
