@@ -6,7 +6,7 @@ An unknown key or a bad value is refused with its path. Paths inside the file ar
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -28,10 +28,13 @@ class AssemblyConfig(_Section, frozen=True):
 
 
 class SegmentationConfig(_Section, frozen=True):
-    """`model`: ONNX file, None for the shipped one; `window_width_px`: widest window the network sees at once."""
+    """`model`: ONNX file, None for the shipped one; `window_width_px`: widest window the network sees at once;
+    `precision`: of execution, `auto` for the fastest that loses no more than the accuracy budget as the model file
+    states it."""
 
     model: Path | None = None
     window_width_px: Annotated[int, Meta(ge=256, le=16384, multiple_of=16)] = 2048
+    precision: Literal["auto", "f32", "bf16"] = "auto"
 
 
 class ClassRule(_Section, frozen=True):

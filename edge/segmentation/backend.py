@@ -6,7 +6,7 @@ from edge.core.types import F32, U8
 
 
 class Backend(Protocol):
-    """Executes one model. `name` and `precision` ("f32", "f16", ...) go into reports."""
+    """Executes one model. `name` and `precision` ("f32", "bf16", "int8") go into reports."""
 
     @property
     def name(self) -> str: ...

@@ -7,7 +7,7 @@ Input `surface` f32 [N,C,H,W]; outputs `class_index` u8 and `score` u8 [N,H,W]. 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -20,7 +20,23 @@ METADATA_KEY = "foilsight"
 MAX_FILE_BYTES = 512 << 20
 SHIPPED_MODEL = Path(__file__).parent / "models" / "foil.onnx"
 
+ACCURACY_BUDGET = 0.01
+"""What execution below f32 may lose of object recall and of object precision: one point of each."""
+
 Probability = Annotated[float, Meta(gt=0, le=1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=1)]
+Precision = Literal["f32", "bf16", "int8"]
+
+
+class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of unseen webs at one precision of execution: share of the `planted` objects that were found, share
+    of the `events` that were true."""
+
+    object_recall: Share
+    object_precision: Share
+    planted: Count
+    events: Count
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +46,9 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     `pitch_mm`: web length of a pixel it was trained at; `grid`: windows must start and end on multiples of it;
     `halo`: pixels that must be seen beyond an edge on the grid for all up to the
     edge to be decided as in the whole web; `thresholds`: smallest probability of each of
-    `classes[1:]`; `provenance`: how it was made.
+    `classes[1:]`; `precision`: int8 where weights and activations are quantised; `accuracy`: measured on the same webs
+    at each precision of execution, in an int8 file also that of the file it was made from; `provenance`: how it was
+    made.
     """
 
     classes: Annotated[list[str], Meta(min_length=2, max_length=255)]
@@ -39,6 +57,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     grid: Annotated[int, Meta(ge=1, le=1024)]
     halo: Annotated[int, Meta(ge=0, le=4096)]
     thresholds: list[Probability]
+    precision: Literal["f32", "int8"] = "f32"
+    accuracy: dict[Precision, Accuracy] = {}
     provenance: dict[str, str] = {}
 
     def __post_init__(self) -> None:
@@ -53,6 +73,19 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(
                     f"model wants channel '{name}' which the surface does not have ({', '.join(CHANNELS)})"
                 )
+
+    def loss(self, precision: Precision) -> float | None:
+        """What `precision` loses against f32 of object recall or precision, whichever is more; None if not measured."""
+        here, exact = self.accuracy.get(precision), self.accuracy.get("f32")
+        if here is None or exact is None:
+            return None
+        recall, true = exact.object_recall - here.object_recall, exact.object_precision - here.object_precision
+        return round(max(recall, true), 6)
+
+    def within_budget(self, precision: Precision) -> bool:
+        """Whether `precision` was measured and loses no more than ACCURACY_BUDGET."""
+        loss = self.loss(precision)
+        return loss is not None and loss <= ACCURACY_BUDGET
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,35 +1,42 @@
 """Models on the CPU, by OpenVINO."""
 
 import sys
-from collections import OrderedDict
-from typing import Any
+from collections import Counter, OrderedDict
+from typing import Any, Literal
 
-from edge.core.errors import ModelError
+from edge.core.errors import ConfigError, ModelError
 from edge.core.types import F32, U8
-from edge.segmentation.model import ModelFile
+from edge.segmentation.model import ModelFile, Precision
 
 SHAPES_KEPT = 4
 """Compiled shapes kept: a line uses one, and another at the end of a short roll."""
 REASON_CHARACTERS = 400
 _SOURCE_PLACES = ("Exception from ", "Check '", "FrontEnd API failed")
-_COMPILE = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+_CONVOLUTIONS = ("Convolution", "Deconvolution")
+
+Asked = Literal["auto", "f32", "bf16"]
 
 
 class OpenVinoBackend:
-    """Executes a model in float32 (left alone, OpenVINO runs bfloat16 where the CPU can).
+    """Executes a model in float32, in bfloat16, or, where the file is quantised, in 8-bit integers.
 
-    A model is compiled for each shape it sees, at its first inference (0.2 s). Raises ModelError for a model that
-    OpenVINO cannot read or whose inputs and outputs are others than it should have.
+    `precision` says what runs: what was chosen, and from the first inference on what most convolutions were compiled
+    to. A model is compiled for each shape it sees, at its first inference (0.2 s). Raises ModelError for a model that
+    OpenVINO cannot read or whose inputs and outputs are others than it should have, ConfigError for a precision that
+    model or CPU does not have.
     """
 
     name = "openvino"
-    precision = "f32"
 
-    def __init__(self, model: ModelFile) -> None:
+    def __init__(self, model: ModelFile, precision: Asked = "auto") -> None:
         self._model = model
         self._core = _openvino().Core()
         self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
         self._check(self._read())
+        self.precision: str = choose_precision(model, precision, cpu_has_bf16(self._core))
+        # Left alone, OpenVINO runs bfloat16 where the CPU can. What a quantised file leaves in float stays exact.
+        hint = "bf16" if self.precision == "bf16" else "f32"
+        self._compile = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
 
     def infer(self, surface: F32) -> tuple[U8, U8]:
         """See `Backend.infer`."""
@@ -45,9 +52,11 @@ class OpenVinoBackend:
             network = self._read()
             try:
                 network.reshape(list(shape))
-                request = self._core.compile_model(network, "CPU", _COMPILE).create_infer_request()
+                compiled = self._core.compile_model(network, "CPU", self._compile)
+                request = compiled.create_infer_request()
             except RuntimeError as error:
                 raise self._failed(f"does not take a surface of {shape}", error) from error
+            self.precision = _compiled_precision(compiled) or self.precision
             if len(self._requests) == SHAPES_KEPT:
                 self._requests.popitem(last=False)
             self._requests[shape] = request
@@ -79,6 +88,40 @@ class OpenVinoBackend:
         lines = (line.strip() for line in str(error).splitlines())
         reason = " ".join(line for line in lines if line and not line.startswith(_SOURCE_PLACES))
         return ModelError(f"{self._model.path}: model {what}: {reason[:REASON_CHARACTERS]}")
+
+
+def choose_precision(model: ModelFile, asked: Asked, has_bf16: bool) -> Precision:
+    """What to execute a model in. Raises ConfigError for what the model or the CPU does not have.
+
+    A quantised file runs in int8. Of any other, `auto` takes bf16 where the CPU has it and the file states that it
+    loses no more than the accuracy budget; f32 where nothing was measured.
+    """
+    if model.info.precision == "int8":
+        if asked != "auto":
+            raise ConfigError(f"segmentation.precision is {asked}: {model.path} is quantised to int8, leave it on auto")
+        return "int8"
+    if asked == "bf16" and not has_bf16:
+        raise ConfigError("segmentation.precision is bf16: this CPU does not compute in bfloat16, leave it on auto")
+    if asked == "auto":
+        return "bf16" if has_bf16 and model.info.within_budget("bf16") else "f32"
+    return asked
+
+
+def cpu_has_bf16(core: Any = None) -> bool:
+    """Whether OpenVINO computes in bfloat16 on this CPU, rather than only accepting to."""
+    return "BF16" in (core or _openvino().Core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _compiled_precision(compiled: Any) -> str | None:
+    """What most convolutions run in, from the graph that is executed; None without convolutions."""
+    layers = (node.get_rt_info() for node in compiled.get_runtime_model().get_ops())
+    counts = Counter(
+        layer["runtimePrecision"].astype(str) for layer in layers if layer["layerType"].astype(str) in _CONVOLUTIONS
+    )
+    if not counts:
+        return None
+    ((most, _),) = counts.most_common(1)
+    return "int8" if most in ("u8", "i8") else most
 
 
 def _openvino() -> Any:
