@@ -191,6 +191,24 @@ def import_stills(images: Path, out: Path, *, lights: Path) -> int:
 
 
 @app.command
+def recover(torn: Path, out: Path) -> int:
+    """Rewrite a torn recording as a whole one.
+
+    Parameters
+    ----------
+    torn
+        What a crash, a kill or a full disk left.
+    out
+        Recording to write (MCAP).
+    """
+    from edge.service.recover import recover as run
+    from edge.service.recover import sentence
+
+    print(sentence(run(torn, out), torn, out))
+    return EXIT_DONE
+
+
+@app.command
 def evaluate(recording: Path, *, config: ConfigFile = None, json: Json = False) -> int:
     """Hold the events of a rendered web's recording against the truth in it.
 

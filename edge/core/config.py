@@ -3,8 +3,6 @@
 An unknown key or a bad value is refused with its path. Paths inside the file are relative to the file.
 """
 
-import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.core.errors import ConfigError
+from edge.core.toml_file import read_toml
 
 Positive = Annotated[float, Meta(gt=0)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
@@ -78,24 +77,4 @@ class Config(_Section, frozen=True):
 
 def load_config(path: Path | None) -> Config:
     """Read a configuration file; None gives the defaults. Raises ConfigError naming the key."""
-    if path is None:
-        return Config()
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML ({error})") from error
-    try:
-        return msgspec.convert(tree, Config, dec_hook=_path_relative_to(path.parent))
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def _path_relative_to(folder: Path) -> Callable[[type, object], object]:
-    def decode(kind: type, value: object) -> object:
-        if kind is Path and isinstance(value, str):
-            return folder / value
-        raise msgspec.ValidationError(f"Expected a path, got {value!r}")
-
-    return decode
+    return Config() if path is None else read_toml(path, Config, ConfigError)

@@ -1,6 +1,5 @@
 """Faults by script: what a plant does to a line, said once for every part that can play it."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.core.errors import ConfigError
+from edge.core.toml_file import read_toml
 
 FaultKind = Literal["lost", "repeated", "swapped", "incomplete", "dark", "encoder_jump", "encoder_jitter"]
 
@@ -40,11 +40,4 @@ class FaultScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def load_faults(path: Path) -> FaultScript:
     """Read a fault script (TOML, `[[fault]]`). Raises ConfigError."""
-    try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), FaultScript)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML ({error})") from error
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    return read_toml(path, FaultScript, ConfigError)

@@ -1,7 +1,6 @@
 """The lights file: under which lights a still object was photographed, TOML."""
 
 import math
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.core.errors import ImportFolderError
+from edge.core.toml_file import read_toml
 
 RGB = tuple[float, float, float]
 
@@ -31,15 +31,7 @@ class LightsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def load_lights(path: Path) -> LightsFile:
     """Read and check a lights file. Raises ImportFolderError naming the key; lights count from 0 as in `/light/0`."""
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-        lights = msgspec.convert(tree, LightsFile)
-    except OSError as error:
-        raise ImportFolderError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ImportFolderError(f"{path}: not TOML ({error})") from error
-    except msgspec.ValidationError as error:
-        raise ImportFolderError(f"{path}: {error}") from error
+    lights = read_toml(path, LightsFile, ImportFolderError)
     if len(lights.light) < 3:
         raise ImportFolderError(f"{path}: {len(lights.light)} lights, photometric stereo needs at least three")
     for index, light in enumerate(lights.light):
