@@ -184,8 +184,10 @@ def import_stills(images: Path, out: Path, *, lights: Path) -> int:
         TOML file with a [[light]] for each: `direction = [x, y, z]`, `files = "name"`, optional `intensity`.
     """
     from edge.recording.stills import import_images
+    from edge.service.progress import count_progress
 
-    count = import_images(images, lights, out)
+    with count_progress("importing") as at:
+        count = import_images(images, lights, out, at)
     print(f"{out}: {count} frames")
     return EXIT_DONE
 
@@ -239,8 +241,10 @@ def evaluate(recording: Path, *, config: ConfigFile = None, json: Json = False) 
 
 
 @app.command
-def listen(*, config: ConfigFile = None, topic: tuple[str, ...] = (), json: Json = False) -> int:
-    """Print events as they are published, until ctrl-C.
+def listen(
+    *, config: ConfigFile = None, topic: tuple[str, ...] = (), since: int | None = None, json: Json = False
+) -> int:
+    """Print events as they are published, and those that were missed, until ctrl-C.
 
     Parameters
     ----------
@@ -248,12 +252,16 @@ def listen(*, config: ConfigFile = None, topic: tuple[str, ...] = (), json: Json
         Configuration (TOML) with the address under [events] publish.
     topic
         Only these: defect, coverage, alarm, status.
+    since
+        Begin after the event of this number; 0 for all there are. Left out: what comes from now on.
     json
         One JSON object a line.
     """
     from edge.service.listening import print_events
 
-    print_events(load_config(config).events.publish, topic, json)
+    _require(since is None or since >= 0, "--since", "0 or more")
+    settings = load_config(config).events
+    print_events(settings.publish, topic, json, replay=settings.replay, since=since)
     return EXIT_DONE
 
 

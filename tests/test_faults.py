@@ -114,7 +114,7 @@ def test_encoder_jitter_is_bridged_by_registration() -> None:
 
 
 def replayed(folder: Path, *faults: Fault, camera: StrobedCamera = CAMERA) -> list[dict[str, Any]]:
-    config = Config(events=EventsConfig(publish="inproc://faults"))
+    config = Config(events=EventsConfig(publish="inproc://events", replay="inproc://replay"))
     replay(Faulty(FaultScript(fault=list(faults)), camera), "web", "", config, folder, ReplayOptions(quiet=True))
     return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
 

@@ -32,10 +32,13 @@ pytestmark = pytest.mark.golden
 
 @pytest.fixture
 def config() -> Config:
-    """Events on an address of this test's own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return Config(events=EventsConfig(publish=f"tcp://127.0.0.1:{free.getsockname()[1]}"))
+    """Events on addresses of this test's own."""
+    with socket.socket() as one, socket.socket() as other:
+        ports = []
+        for free in (one, other):
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    return Config(events=EventsConfig(publish=f"tcp://127.0.0.1:{ports[0]}", replay=f"tcp://127.0.0.1:{ports[1]}"))
 
 
 @pytest.fixture

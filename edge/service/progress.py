@@ -8,6 +8,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 @contextmanager
+def count_progress(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Show how many of how many are done while the block runs; the block calls what it is given with both."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=32), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
+        task = progress.add_task(what, total=None)
+
+        def at(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield at
+
+
+@contextmanager
 def web_progress(what: str, web_mm: float | None, quiet: bool = False) -> Iterator[Callable[[float], None]]:
     """Show position on the web and speed while the block runs; the block calls what it is given with the position.
 

@@ -134,11 +134,12 @@ def _writer(
 ) -> tuple[EventWriter, list[str]]:
     """A publisher, or one that only fills the outbox where somebody else, say the live line, has the address."""
 
-    def opened(endpoint: str | None) -> EventWriter:
+    def opened(publish: str | None, replay: str | None) -> EventWriter:
         writer = EventWriter(
             outbox,
-            endpoint,
+            publish,
             config.events.heartbeat_s,
+            replay_endpoint=replay,
             line=config.line,
             roll=roll,
             model=model.digest,
@@ -147,9 +148,9 @@ def _writer(
         return stack.enter_context(writer)
 
     try:
-        return opened(config.events.publish), []
-    except EventsError:
-        return opened(None), [f"events were not published: {config.events.publish} is taken or cannot be bound"]
+        return opened(config.events.publish, config.events.replay), []
+    except EventsError as error:
+        return opened(None, None), [f"events were not published, the outbox has them: {error}"]
 
 
 def _report(
