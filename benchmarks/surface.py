@@ -18,6 +18,7 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from edge.core.calibration import Calibration
+from edge.core.memory import empty_mid_page, empty_on_page
 from edge.core.types import Strip, Surface
 from edge.surface import SurfaceSolver
 from edge.surface.matrices import SHADOW, Matrices, matrices_for
@@ -55,8 +56,10 @@ def near_lights() -> Calibration:
 def random_strip() -> Strip:
     """A strip of 4 MPix, every row seen under all lights."""
     random = np.random.default_rng(1)
+    planes = empty_on_page((LIGHTS, ROWS, WIDTH), np.float32)
+    planes[:] = random.uniform(0.5, 1.2, planes.shape)
     return Strip(
-        planes=random.uniform(0.5, 1.2, (LIGHTS, ROWS, WIDTH)).astype(np.float32),
+        planes=planes,
         lights_seen=np.full((ROWS, 1), 0b1111, np.uint8),
         source_row=random.uniform(0, IMAGE_ROWS - 1, (LIGHTS, ROWS)).astype(np.float32),
         first_row=0,
@@ -114,8 +117,9 @@ def measure() -> dict[str, object]:
     strip, near = random_strip(), near_lights()
     far = replace(near, light_directions_per_row=np.zeros_like(near.light_directions_per_row))
     moved = strip.planes.nbytes + ROWS * WIDTH * (5 * 4 + 1)
-    source = np.ones((ROWS, moved // 2 // 4 // ROWS), np.float32)
-    target = np.zeros_like(source)
+    source = empty_on_page((ROWS, moved // 2 // 4 // ROWS), np.float32)
+    target = empty_mid_page(source.shape, np.float32)
+    source[:], target[:] = 1, 0
     fast: dict[str, Callable[[], object]] = {
         "copy, parallel loop": lambda: _copy(source, target),
         "copy, np.copyto": lambda: np.copyto(target, source),

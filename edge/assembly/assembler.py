@@ -16,6 +16,7 @@ from edge.assembly.row_map import RowMap, View, Views
 from edge.assembly.witness import LightWitness
 from edge.core.calibration import Calibration
 from edge.core.errors import CalibrationError
+from edge.core.memory import empty_on_page
 from edge.core.types import U8, Frame, Pixels, Strip
 
 _FIRST_SLOTS = 32
@@ -157,7 +158,7 @@ class Assembler:
 
     def _strip(self, rows: int) -> Strip:
         row_map = self._views.decide(self._next_row, rows)
-        planes = np.empty((self._calibration.lights, rows, self._calibration.width), np.float32)
+        planes = empty_on_page((self._calibration.lights, rows, self._calibration.width), np.float32)
         lay_rows(planes, self._pool, row_map.slot, row_map.source_row, self._dark, self._gain)
         strip = Strip(planes, _seen(row_map), row_map.source_row.astype(np.float32), self._next_row)
         self._next_row += rows

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 
 @contextmanager
 def count_progress(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """Show how many of how many are done while the block runs; the block calls what it is given with both."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=32), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
+    with _bar(columns, quiet) as progress:
         task = progress.add_task(what, total=None)
 
         def at(done: int, total: int) -> None:
@@ -32,7 +32,7 @@ def web_progress(what: str, web_mm: float | None, quiet: bool = False) -> Iterat
         TextColumn("{task.fields[position]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
+    with _bar(columns, quiet) as progress:
         task = progress.add_task(what, total=web_mm, position="")
         started_s = progress.get_time()
 
@@ -41,3 +41,9 @@ def web_progress(what: str, web_mm: float | None, quiet: bool = False) -> Iterat
             progress.update(task, completed=position_mm, position=f"{position_mm:8.0f} mm  {speed:6.0f} mm/s")
 
         yield at
+
+
+def _bar(columns: tuple[ProgressColumn, ...], quiet: bool) -> Progress:
+    """A bar that vanishes when done, and never appears where nobody looks at a terminal."""
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)

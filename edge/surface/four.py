@@ -17,8 +17,8 @@ from numba import njit, prange, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from edge.core.memory import LINE_BYTES, empty_mid_page
 from edge.surface.matrices import MIN_ALBEDO, SHADOW, Matrices
-from edge.surface.memory import LINE_BYTES, empty_mid_page
 
 LANES = 16
 """Columns solved together: a cache line of float32. Strips must be as wide."""

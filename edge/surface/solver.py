@@ -9,12 +9,12 @@ import numpy as np
 
 from edge.core.calibration import Calibration
 from edge.core.errors import CalibrationError
+from edge.core.memory import empty_mid_page
 from edge.core.photometry import lights_of, lights_solvable
 from edge.core.types import U8, Strip, Surface
 from edge.surface.four import LANES
 from edge.surface.kernel import NumbaKernel
 from edge.surface.matrices import Matrices, matrices_for
-from edge.surface.memory import empty_mid_page
 from edge.surface.reference import NumpyKernel
 
 Kernel = Callable[[Strip, int, int, Surface], None]
