@@ -85,7 +85,9 @@ def evaluate(source: FrameSource, truth: U8, config: Config, quiet: bool = False
     """Inspect a source and hold its events against the truth (rows, width) u8. Raises FoilsightError."""
     model = load_model(config.segmentation.model)
     heard = _Heard()
-    inspection = Inspection(source.calibration, model.info, OpenVinoBackend(model), config, heard.take)
+    inspection = Inspection(
+        source.calibration, model.info, OpenVinoBackend(model, config.segmentation.precision), config, heard.take
+    )
     with web_progress("inspecting", source.web_mm, quiet) as at:
         for frame in source.frames():
             inspection.push(frame)

@@ -54,7 +54,7 @@ def replay(
     """
     calibration = source.calibration if config.calibration is None else Calibration.load(config.calibration)
     model = load_model(config.segmentation.model)
-    backend = OpenVinoBackend(model)
+    backend = OpenVinoBackend(model, config.segmentation.precision)
     fresh_folder(folder)
     with ExitStack() as stack:
         watchers = _keepers(options.keep, folder, stack)
