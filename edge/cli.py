@@ -57,11 +57,11 @@ def replay(
     Parameters
     ----------
     recording
-        MCAP file written by `record`, `simulate` or `import`.
+        MCAP file written by `simulate` or `import`.
     config
         Configuration (TOML); its calibration replaces the recording's.
     report
-        Folder for report.json, events.jsonl, outbox.sqlite and roll_map.png.
+        Folder for the report: open its report.html.
     rate
         `max`, `realtime`, or a number: how many times as fast as it was recorded.
     keep

@@ -1,8 +1,11 @@
 """Rendered webs that several tests share, and the command line as a user meets it."""
 
+import resource
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,20 @@ from edge.service.simulate import record_rendered
 from edge.simulation.camera import Rig, StrobedCamera
 from edge.simulation.planting import DENSE
 from edge.simulation.web import RenderedWeb
+
+
+@contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """A full disk: no file grows beyond a size while the block runs. Not for longer: the test runner writes too."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, previous)
+
 
 Foilsight = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -2,7 +2,6 @@
 
 import queue
 import random
-import resource
 import signal
 import socket
 import sqlite3
@@ -16,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import zmq
+from conftest import files_of_at_most
 
 from edge.core.errors import EventsError
 from edge.core.types import Alarm, Coverage, Defect, Status
@@ -188,13 +188,11 @@ def test_what_was_appended_survives_kill_9(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_and_leaves_no_hole(tmp_path: Path) -> None:
     with Outbox(tmp_path / "outbox.sqlite") as outbox:
         outbox.append(DEFECT, origin=ORIGIN)
-        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-        try:
-            with pytest.raises(EventsError, match=r"outbox\.sqlite: outbox cannot be written"):
-                outbox.append(*[DEFECT] * 1000, origin=ORIGIN)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        with (
+            files_of_at_most(100_000),
+            pytest.raises(EventsError, match=r"outbox\.sqlite: outbox cannot be written"),
+        ):
+            outbox.append(*[DEFECT] * 1000, origin=ORIGIN)
         assert [event.seq for event in outbox.append(ALARM, origin=ORIGIN)] == [2]
         assert [event.topic for event in outbox.since(0)] == ["defect", "alarm"]
 

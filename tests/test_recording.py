@@ -1,19 +1,18 @@
 """Recordings: what goes in comes out, whatever happens to the file in between."""
 
 import dataclasses
-import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 
 import mcap.reader
 import msgspec
 import numpy as np
 import pytest
+from conftest import files_of_at_most
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -227,21 +226,10 @@ def test_kill_9_loses_no_acknowledged_frame(tmp_path: Path) -> None:
         assert_equal(frame, frame_of(index, 64, 96))
 
 
-@pytest.fixture
-def room_for_100_kb() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, previous)
-
-
-@pytest.mark.usefixtures("room_for_100_kb")
 def test_full_disk_is_told_and_keeps_what_was_recorded(tmp_path: Path) -> None:
     path = tmp_path / "a.mcap"
     acknowledged = 0
-    with RecordingWriter(path, calibration_of(32, 32)) as writer:
+    with files_of_at_most(100_000), RecordingWriter(path, calibration_of(32, 32)) as writer:
         with pytest.raises(RecordingError, match="cannot be written"):
             for index in range(1000):
                 writer.write(frame_of(index, 32, 32))

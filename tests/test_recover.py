@@ -2,18 +2,17 @@
 
 import itertools
 import random
-import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import mcap.reader
 import numpy as np
 import pytest
+from conftest import files_of_at_most
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcap.reader import make_reader
@@ -178,19 +177,10 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, content: bytes, says: s
     assert not (tmp_path / "out.mcap").exists()
 
 
-@pytest.fixture
-def room_for_4_kb() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_full_disk_is_told_and_leaves_no_half_of_it(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_full_disk_is_told_and_leaves_no_half_of_it(tmp_path: Path) -> None:
     torn, out = tmp_path / "torn.mcap", tmp_path / "out.mcap"
     torn.write_bytes(WHOLE[:-1])
-    request.getfixturevalue("room_for_4_kb")
-    with pytest.raises(RecordingError, match="make room"):
+    with files_of_at_most(4_000), pytest.raises(RecordingError, match="make room"):
         recover(torn, out, quiet=True)
     assert not out.exists()
 
