@@ -1,14 +1,22 @@
-"""`foilsight train` and `foilsight export`. Imports nothing heavy until a command runs."""
+"""`foilsight train`, `export` and `quantise`. Imports nothing heavy until a command runs."""
 
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge.core.errors import ConfigError, MissingExtra
 
+if TYPE_CHECKING:
+    from edge.segmentation.model import Accuracy, ModelInfo, Precision
+
 CHANNELS = ("normal_x", "normal_y", "albedo")
-FIRST_TRAINING_SEED, FIRST_VALIDATION_SEED = 10_000, 20_000
-"""Seeds from here on are rendered for training and validation; smaller ones are free for tests and demonstrations."""
+FIRST_TRAINING_SEED, FIRST_VALIDATION_SEED, FIRST_UNSEEN_SEED = 10_000, 20_000, 30_000
+"""Seeds from here on are rendered for training, for choosing thresholds, and for measuring what was chosen; smaller
+ones are free for tests and demonstrations."""
+UNSEEN_WEBS = 8
+QUANTISATION_PATCHES = 48
 
 
 def train(
@@ -98,8 +106,69 @@ def export(checkpoint: Path, out: Path, *, validation_webs: int = 3, length_mm: 
     return 0
 
 
+def quantise(
+    model: Path,
+    out: Path,
+    *,
+    calibration_webs: int = 8,
+    unseen_webs: int = UNSEEN_WEBS,
+    length_mm: float = 60.0,
+    width_px: int = 1024,
+) -> int:
+    """Write a model in 8-bit integers, with what it finds of unseen webs beside what the model itself does.
+
+    Exit code 1 where it loses more than a point of object recall or precision; it is written all the same.
+
+    Parameters
+    ----------
+    model
+        Model written by `train` or `export` (ONNX); it is left as it is.
+    out
+        Model to write (ONNX).
+    calibration_webs
+        Rendered webs on which the ranges of activations are taken.
+    unseen_webs
+        Further webs, never trained on, on which the loss is measured.
+    length_mm
+        Length of each web.
+    width_px
+        Width of each web.
+    """
+    _require_nncf()
+    import msgspec
+
+    from calibration.network.quantise import check_classes, measure, write_info
+    from calibration.network.quantise import quantise as run
+    from calibration.network.rendered import render_webs
+    from calibration.network.sampling import PatchSampler
+    from edge.segmentation.model import load_model
+    from edge.segmentation.openvino import cpu_has_bf16
+
+    _check_writable(out)
+    source = load_model(model)
+    check_classes(source)
+    info = source.info
+    seeds = range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + calibration_webs)
+    webs = render_webs(seeds, length_mm, width_px, info.channels)
+    patches, _ = PatchSampler(webs, info.channels, len(info.classes), patch=256, seed=1).draw(QUANTISATION_PATCHES)
+    proto = run(source, patches)
+    provenance = {**info.provenance, "quantised": "foilsight " + shlex.join(sys.argv[1:]), "from": source.digest}
+    info = msgspec.structs.replace(info, precision="int8", accuracy={}, provenance=provenance)
+    write_info(out, proto, info)
+    files = {"f32": model, **({"bf16": model} if cpu_has_bf16() else {}), "int8": out}
+    unseen = range(FIRST_UNSEEN_SEED, FIRST_UNSEEN_SEED + unseen_webs)
+    info = msgspec.structs.replace(info, accuracy=measure(files, unseen, length_mm, width_px))
+    write_info(out, proto, info)
+    _print_accuracy(out, info)
+    return 0 if info.within_budget("int8") else 1
+
+
 def _write(network: object, out: Path, command: str, webs: int, length_mm: float, width_px: int) -> None:
+    import msgspec
+    import onnx
+
     from calibration.network.export import export as write_onnx
+    from calibration.network.quantise import write_info
     from calibration.network.rendered import PITCH_MM, render_webs
     from calibration.network.thresholds import choose_thresholds, pixel_f1
     from calibration.network.unet import GRID, HALO, UNet
@@ -125,7 +194,27 @@ def _write(network: object, out: Path, command: str, webs: int, length_mm: float
         },
     )
     write_onnx(network, out, info)
+    info = msgspec.structs.replace(info, accuracy=_measured(out, length_mm, width_px))
+    write_info(out, onnx.load(out), info)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB; pixel F1 on validation webs: {info.provenance['pixel_f1']}")
+    _print_accuracy(out, info)
+
+
+def _measured(model: Path, length_mm: float, width_px: int) -> "dict[Precision, Accuracy]":
+    """What a model finds on unseen webs in each precision that this CPU has."""
+    from calibration.network.quantise import measure
+    from edge.segmentation.openvino import cpu_has_bf16
+
+    files = {"f32": model, **({"bf16": model} if cpu_has_bf16() else {})}
+    return measure(files, range(FIRST_UNSEEN_SEED, FIRST_UNSEEN_SEED + UNSEEN_WEBS), length_mm, width_px)
+
+
+def _print_accuracy(path: Path, info: "ModelInfo") -> None:
+    for precision, figures in info.accuracy.items():
+        print(
+            f"{path}: {precision} finds {100 * figures.object_recall:.1f} % of {figures.planted} unseen objects, "
+            f"{100 * figures.object_precision:.1f} % of {figures.events} events are true"
+        )
 
 
 def _require_torch() -> None:
@@ -134,6 +223,12 @@ def _require_torch() -> None:
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtra("PyTorch or onnxscript", "train") from error
+
+
+def _require_nncf() -> None:
+    for module, package in (("nncf", "NNCF"), ("onnx", "ONNX"), ("onnxruntime", "ONNX Runtime")):
+        if find_spec(module) is None:
+            raise MissingExtra(package, "train")
 
 
 def _check_writable(out: Path) -> None:
