@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -20,7 +21,7 @@ from edge.core.errors import ConfigError, ModelError
 from edge.core.types import F32, U8, ClassMap, Surface
 from edge.segmentation.backend import Backend
 from edge.segmentation.model import METADATA_KEY, ModelFile, ModelInfo, load_model
-from edge.segmentation.openvino import OpenVinoBackend
+from edge.segmentation.openvino import OpenVinoBackend, cpu_has_bf16
 from edge.segmentation.stream import Segmenter
 from edge.segmentation.windows import plan_axis
 
@@ -475,9 +476,12 @@ def test_windows_that_keep_nothing_are_refused() -> None:
         Segmenter(EXACT, model_info(grid=32), 1000, 48, 256)
 
 
-def test_openvino_by_strips_agrees_with_the_whole_web(model_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_openvino_by_strips_agrees_with_the_whole_web(model_path: Path, precision: Literal["f32", "bf16"]) -> None:
+    if precision == "bf16" and not cpu_has_bf16():
+        pytest.skip("this CPU does not compute in bfloat16")
     model = load_model(model_path)
-    backend = OpenVinoBackend(model)
+    backend = OpenVinoBackend(model, precision)
     planes = np.random.default_rng(4).normal(size=(3, 330, 250)).astype(np.float32)
     planes /= np.linalg.norm(planes, axis=0)
     maps = segment(Segmenter(backend, model.info, 250, 64, 208), in_pieces(surface_of(planes), [90]))
