@@ -37,7 +37,11 @@ def surfaces(seed: int, count: int, size: int = 64) -> F32:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
     torch.manual_seed(4)
-    network = UNet(3, 3, features=4)
+    network = UNet(3, 3, features=8)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.uniform_(-0.2, 0.2)
+            layer.running_var.uniform_(0.1, 0.5)
     network.final.weight.data *= 8
     path = tmp_path_factory.mktemp("model") / "plain.onnx"
     export(network, path, INFO)
@@ -86,10 +90,10 @@ def test_openvino_computes_what_the_file_says(int8: ModelFile) -> None:
     backend = OpenVinoBackend(int8)
     class_index, score = backend.infer(surface)
     assert backend.precision == "int8"
-    assert len(np.unique(wanted_class)) > 1
+    assert len(np.unique(wanted_class)) == 3
     same = class_index == wanted_class
-    assert same.mean() > 0.99
-    assert np.abs(score.astype(int) - wanted_score)[same].mean() < 2
+    assert same.mean() > 0.97
+    assert np.abs(score.astype(int) - wanted_score)[same].mean() < 3
 
 
 def test_what_is_quantised_is_not_quantised_again(int8: ModelFile) -> None:
