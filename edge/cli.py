@@ -37,6 +37,11 @@ app.command(
     name="export",
     help="Write a training's checkpoint as a model file. Needs the extra [train].",
 )
+app.command(
+    "calibration.network.commands:quantise",
+    name="quantise",
+    help="Write a model in 8-bit integers, with what that costs. Needs the extra [train].",
+)
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 ConfigFile = Annotated[Path | None, Parameter(name="--config")]

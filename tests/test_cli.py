@@ -165,5 +165,16 @@ def test_schema_and_help_answer(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["title"] == "Foilsight events"
     assert cli.run(["--help"]) == 0
     shown = capsys.readouterr().out
-    for command in ("replay", "simulate", "import", "recover", "evaluate", "listen", "schema", "train", "export"):
+    for command in (
+        "replay",
+        "simulate",
+        "import",
+        "recover",
+        "evaluate",
+        "listen",
+        "schema",
+        "train",
+        "export",
+        "quantise",
+    ):
         assert command in shown
