@@ -228,6 +228,10 @@ def test_an_exported_model_is_one_file_that_describes_itself(exported: Path) -> 
     assert "BatchNormalization" not in operators
 
 
+def test_an_exported_model_tells_nothing_of_the_machine_it_was_made_on(exported: Path) -> None:
+    assert b'.py"' not in exported.read_bytes()
+
+
 def test_an_exported_model_decides_as_the_network(trained: tuple[UNet, list[Progress], Path], exported: Path) -> None:
     surface, _ = toy_web(9, rows=176, width=208)
     class_index, score = OpenVinoBackend(load_model(exported)).infer(surface[None])

@@ -63,6 +63,7 @@ def export(model: UNet, path: Path, info: ModelInfo) -> None:
     assert program is not None  # only without dynamo
     proto = program.model_proto
     _name_logits(proto.graph)
+    forget_origin(proto)
     entry = proto.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, msgspec.json.encode(info).decode()
     onnx.checker.check_model(proto)
@@ -91,6 +92,14 @@ def _quiet_exporter() -> Iterator[None]:
             yield
     finally:
         registration.setLevel(level)
+
+
+def forget_origin(proto: onnx.ModelProto) -> None:
+    """Take out what torch's exporter notes on every node: source files of the machine it ran on, and half the file."""
+    graph = proto.graph
+    for part in (graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 def _name_logits(graph: onnx.GraphProto) -> None:
