@@ -229,7 +229,7 @@ def test_an_exported_model_is_one_file_that_describes_itself(exported: Path) -> 
 
 
 def test_an_exported_model_tells_nothing_of_the_machine_it_was_made_on(exported: Path) -> None:
-    assert b'.py"' not in exported.read_bytes()
+    assert b"unet.py" not in exported.read_bytes()
 
 
 def test_an_exported_model_decides_as_the_network(trained: tuple[UNet, list[Progress], Path], exported: Path) -> None:
