@@ -20,7 +20,7 @@ _DEVIATES = 1 << 20
 
 @dataclass(frozen=True)
 class Rig:
-    """Camera and lights. `flat_counts` and `dark_counts` are fractions of white; noise in electrons."""
+    """Camera and lights. `flat_level` and `dark_level` are parts of white; noise is in electrons."""
 
     height_px: int = 256
     lights: tuple[LineLight, ...] = FOUR_LINE_LIGHTS
