@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,7 @@ from edge.core.config import Config, DefectsConfig, EventsConfig
 from edge.core.types import ClassMap, FrameSource
 from edge.defects.joiner import DefectJoiner
 from edge.recording.reader import Recording
+from edge.recording.writer import RecordingWriter
 from edge.service.evaluate import evaluate
 from edge.service.replay import ReplayOptions, replay
 from edge.service.report import Report
@@ -105,6 +107,28 @@ def test_replaying_twice_gives_the_same_events_but_for_times(
     assert runs[0] == runs[1]
     replayed(Recording(recording), tmp_path / "second")
     assert len(events_of(tmp_path / "second")) == len(runs[1]), "an earlier replay's events must not stay"
+
+
+def test_truth_is_read_where_it_is_asked_for_and_no_more(tmp_path: Path) -> None:
+    rows, width, piece = 40_000, 64, 1000
+    truth = np.random.default_rng(1).integers(0, 5, (rows, width), np.uint8)
+    camera = StrobedCamera(RenderedWeb(1, width, CLEAN), 20.0, Rig(height_px=16))
+    path = tmp_path / "long.mcap"
+    with RecordingWriter(path, camera.calibration) as writer:
+        for frame in camera.frames():
+            writer.write(frame)
+        for first_row in range(0, rows, piece):
+            writer.write_truth_classes(first_row, truth[first_row : first_row + piece])
+    recording = Recording(path)
+    tracemalloc.start()
+    assert recording.has_truth
+    for first_row, count in ((0, 5), (990, 20), (1999, 1), (17_950, 2100), (rows - 3, 3)):
+        np.testing.assert_array_equal(recording.truth_rows(first_row, count), truth[first_row : first_row + count])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < truth.nbytes / 2
+    assert not recording.truth_rows(rows, 10).any(), "nothing was said of web beyond the truth"
+    assert recording.truth_rows(rows - 1, 2).shape == (2, width)
 
 
 def test_unseen_dense_web_is_found(config: Config) -> None:

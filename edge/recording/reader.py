@@ -123,10 +123,7 @@ class Recording:
     def truth_classes(self) -> U8 | None:
         """Planted classes (rows, width) u8 from web row 0 on, background where nothing was said; None without truth."""
         with self._sound():
-            pieces = []
-            for message in self._on(layout.TRUTH_CLASSES_TOPIC):
-                class_index, first_row = raw_image.decode(message.data)
-                pieces.append((int(first_row.removeprefix(layout.FIRST_ROW)), class_index))
+            pieces = [_truth_piece(message) for message in self._on(layout.TRUTH_CLASSES_TOPIC)]
             if not pieces:
                 return None
             height, width = max(first + len(rows) for first, rows in pieces), pieces[0][1].shape[1]
@@ -135,12 +132,58 @@ class Recording:
                 classes[first : first + len(rows)] = rows
             return classes
 
+    @property
+    def has_truth(self) -> bool:
+        """Says what was planted in it, row by row; not known of a torn file."""
+        return bool(self._truth_pieces)
+
+    def truth_rows(self, first_row: int, rows: int) -> U8:
+        """Planted classes (rows, width) u8 of web rows from `first_row` on, background where nothing was said.
+
+        Reads no more of the file than holds these rows, so that a long web's truth need not fit into memory.
+        """
+        classes = np.zeros((rows, self._calibration.width), np.uint8)
+        end = first_row + rows
+        touched = {offset for first, count, offset in self._truth_pieces if first < end and first_row < first + count}
+        for first, piece in (each for offset in sorted(touched) for each in self._truth_in_chunk(offset)):
+            from_row, to_row = max(first, first_row), min(first + len(piece), end)
+            if from_row < to_row:
+                with self._sound():
+                    classes[from_row - first_row : to_row - first_row] = piece[from_row - first : to_row - first]
+        return classes
+
     def truth_defects(self) -> list[PlantedDefect] | None:
         """Planted defects, None without truth."""
         with self._sound():
             messages = self._on(layout.TRUTH_DEFECTS_TOPIC)
             lists = [msgspec.json.decode(message.data, type=layout.TruthDefects) for message in messages]
         return [defect for each in lists for defect in each.defects] if lists else None
+
+    @cached_property
+    def _truth_channels(self) -> set[int]:
+        channels = () if self._summary is None else self._summary.channels.values()
+        return {channel.id for channel in channels if channel.topic == layout.TRUTH_CLASSES_TOPIC}
+
+    @cached_property
+    def _truth_pieces(self) -> list[tuple[int, int, int]]:
+        """First row, number of rows and chunk of each piece of truth; looked through once, a chunk at a time."""
+        if self._summary is None:
+            return []
+        topic = self._truth_channels
+        offsets = {c.chunk_start_offset for c in self._summary.chunk_indexes if topic & c.message_index_offsets.keys()}
+        return [
+            (first, len(piece), offset) for offset in sorted(offsets) for first, piece in self._truth_in_chunk(offset)
+        ]
+
+    def _truth_in_chunk(self, offset: int) -> list[tuple[int, U8]]:
+        """First row and classes of every piece of truth in the chunk at byte `offset`."""
+        records, _ = next(self.whole_records(offset))
+        with self._sound():
+            return [
+                _truth_piece(part)
+                for part in (records if isinstance(records, list) else ())
+                if isinstance(part, Message) and part.channel_id in self._truth_channels
+            ]
 
     def _frame(self, image: tuple[str, Message] | None, message: Message) -> Frame:
         where = f"{self._path}: frame at sequence {message.sequence}"
@@ -248,3 +291,9 @@ class Recording:
                 yield stream
         except OSError as error:
             raise RecordingError(f"{self._path}: cannot be read ({error.strerror})") from error
+
+
+def _truth_piece(message: Message) -> tuple[int, U8]:
+    """First row and classes (rows, width) of a message on `/truth/classes`."""
+    class_index, first_row = raw_image.decode(message.data)
+    return int(first_row.removeprefix(layout.FIRST_ROW)), np.asarray(class_index, np.uint8)
