@@ -12,15 +12,13 @@ import cyclopts
 from cyclopts import App, Parameter
 
 from edge.core.config import load_config
-from edge.core.errors import ConfigError, FoilsightError
+from edge.core.errors import FoilsightError
 
 if TYPE_CHECKING:
     from edge.core.types import FrameSource
     from edge.service.gallery import Truth
-    from edge.simulation.camera import StrobedCamera
 
 EXIT_DONE, EXIT_NOT_ALL_INSPECTED, EXIT_BAD_INPUT, EXIT_FAULT, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
-DEMO_SEED, DEMO_LENGTH_MM, DEMO_WIDTH_PX = 2024, 250.0, 1024
 
 app = App(
     name="foilsight",
@@ -74,23 +72,27 @@ def replay(
     json
         Print the report as one JSON object and nothing else.
     """
+    from edge.service.options import planes_of, rate_of
     from edge.service.replay import ReplayOptions
     from edge.service.replay import replay as run
     from edge.service.report import print_report
 
     settings = load_config(config)
-    options = ReplayOptions(rate=_rate(rate), keep=_planes(keep), quiet=json)
+    options = ReplayOptions(rate=rate_of(rate), keep=planes_of(keep), quiet=json)
+    source: FrameSource
+    truth: Truth | None
     if recording is None:
-        demo = _demo_web()
-        source: FrameSource = demo
-        truth: Truth | None = demo.web.classes
-        name, roll = f"rendered web, seed {DEMO_SEED}", settings.roll
+        from edge.service.simulate import demonstration
+
+        source = demonstration()
+        truth, roll = source.web.classes, settings.roll
+        name = f"rendered web, seed {source.web.seed}"
     else:
         from edge.recording.reader import Recording
 
-        opened = Recording(recording)
-        source, truth = opened, None
-        name, roll = recording.name, settings.roll or opened.roll
+        source = Recording(recording)
+        truth = source.truth_rows if source.has_truth else None
+        name, roll = recording.name, settings.roll or source.roll
     result = run(source, name, roll, settings, report, options, truth)
     if json:
         _print_json(result)
@@ -147,28 +149,11 @@ def simulate(
     faults
         Script (TOML) of [[fault]]: kind, at_frame or at_mm, count, light, value.
     """
-    from dataclasses import replace
-
     from edge.core.faults import load_faults
-    from edge.service.simulate import record_rendered
-    from edge.simulation.camera import Motion, Rig, StrobedCamera
-    from edge.simulation.optics import IDEAL, REAL
-    from edge.simulation.planting import CLEAN, DENSE, PRODUCTION
-    from edge.simulation.web import RenderedWeb
+    from edge.service.simulate import record_rendered, rendered_camera
 
-    slow, fast = _speeds(speed)
-    _require(length_mm >= height_px * 0.05, "--length-mm", f"at least the {height_px * 0.05:g} mm a frame shows")
-    _require(16 <= width_px <= 16384, "--width-px", "between 16 and 16384")
-    _require(8 <= height_px <= 4096, "--height-px", "between 8 and 4096")
-    _require(0 < advance_px <= height_px, "--advance-px", "above 0 and at most the frame's height")
-    _require(seed >= 0, "--seed", "0 or more")
-    _require(stains_per_m2 >= 0, "--stains-per-m2", "0 or more")
-    frequencies = replace({"dense": DENSE, "production": PRODUCTION, "clean": CLEAN}[density], stains=stains_per_m2)
-    camera = StrobedCamera(
-        RenderedWeb(seed, width_px, frequencies),
-        length_mm,
-        Rig(height_px=height_px, bits=bits, transport_sign=sign, optics=REAL if optics == "real" else IDEAL),
-        Motion(advance_px, slow, fast),
+    camera = rendered_camera(
+        length_mm, width_px, seed, density, speed, advance_px, height_px, sign, optics, bits, stains_per_m2
     )
     record_rendered(camera, out, faults=None if faults is None else load_faults(faults))
     print(f"{out}: {camera.frame_count} frames, {camera.web_mm:.1f} mm of web")
@@ -263,8 +248,9 @@ def listen(
         One JSON object a line.
     """
     from edge.service.listening import print_events
+    from edge.service.options import require
 
-    _require(since is None or since >= 0, "--since", "0 or more")
+    require(since is None or since >= 0, "--since", "0 or more")
     settings = load_config(config).events
     print_events(settings.publish, topic, json, replay=settings.replay, since=since)
     return EXIT_DONE
@@ -314,42 +300,3 @@ def _print_json(value: object) -> None:
     import msgspec
 
     print(msgspec.json.encode(value).decode())
-
-
-def _require(holds: bool, option: str, must_be: str) -> None:
-    if not holds:
-        raise ConfigError(f"{option} must be {must_be}")
-
-
-def _rate(text: str) -> float:
-    if text in ("max", "realtime"):
-        return 0.0 if text == "max" else 1.0
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = -1.0
-    _require(0 < rate < 1e6, "--rate", f"max, realtime or a number above 0, not {text!r}")
-    return rate
-
-
-def _planes(text: str) -> frozenset[str]:
-    planes = frozenset(name.strip() for name in text.split(",") if name.strip())
-    _require(planes <= {"surface", "classes"}, "--keep", f"of surface,classes, not {text!r}")
-    return planes
-
-
-def _speeds(text: str) -> tuple[float, float]:
-    try:
-        speeds = [float(part) for part in text.split(":")]
-    except ValueError:
-        speeds = []
-    _require(len(speeds) in (1, 2) and all(0 < s < 1000 for s in speeds), "--speed", "metres per second, as 1 or 0.5:2")
-    return speeds[0], speeds[-1]
-
-
-def _demo_web() -> "StrobedCamera":
-    from edge.simulation.camera import StrobedCamera
-    from edge.simulation.planting import DENSE
-    from edge.simulation.web import RenderedWeb
-
-    return StrobedCamera(RenderedWeb(DEMO_SEED, DEMO_WIDTH_PX, DENSE.scaled(0.4)), DEMO_LENGTH_MM)

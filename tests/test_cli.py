@@ -137,6 +137,27 @@ def test_bad_arguments(refused: Refused, arguments: tuple[str, ...]) -> None:
     refused(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--length-mm", 12.7, "at least the 12.8 mm a frame shows"),
+        ("--width-px", 8, "between 16 and 16384"),
+        ("--height-px", 4, "between 8 and 4096"),
+        ("--advance-px", 257, "above 0 and at most the frame's height"),
+        ("--seed", -1, "0 or more"),
+        ("--speed", "1:2:3", "metres per second"),
+        ("--stains-per-m2", -1, "0 or more"),
+    ],
+)
+def test_simulate_says_what_an_option_must_be(
+    refused: Refused, tmp_path: Path, option: str, value: object, said: str
+) -> None:
+    length = () if option == "--length-mm" else ("--length-mm", 20)
+    line = refused("simulate", tmp_path / "o.mcap", *length, f"{option}={value}")
+    assert option in line and said in line
+    assert not (tmp_path / "o.mcap").exists()
+
+
 def test_evaluate_needs_truth(refused: Refused, tmp_path: Path) -> None:
     from edge.recording.stills import import_images
 
