@@ -8,8 +8,9 @@ from typing import IO
 import numpy as np
 
 from edge.core.types import F32, ClassMap, Surface
+from edge.service.pictures import palette
 
-_PALETTE = bytes.fromhex("202020 ff8c00 dc143c 1e78dc 2aa02a a000b4 a0a000 3c5a78".replace(" ", ""))
+_PALETTE = palette(256)[:, ::-1].tobytes()
 
 
 class SurfaceKeeper:
@@ -60,7 +61,7 @@ class ClassKeeper:
         if self._rows == 0:
             self._width = class_map.class_index.shape[1]
             self._file.write(b"\x89PNG\r\n\x1a\n" + self._header())
-            self._file.write(_chunk(b"PLTE", _PALETTE + bytes(768 - len(_PALETTE))))
+            self._file.write(_chunk(b"PLTE", _PALETTE))
         self._rows += class_map.rows
         unfiltered = np.pad(class_map.class_index, ((0, 0), (1, 0)))
         self._file.write(_chunk(b"IDAT", self._packer.compress(unfiltered.tobytes())))

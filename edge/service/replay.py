@@ -18,15 +18,16 @@ from edge.events.publisher import EventWriter
 from edge.pipeline.inspection import Inspection, Watchers
 from edge.segmentation.model import ModelFile, load_model
 from edge.segmentation.openvino import OpenVinoBackend
-from edge.service.gallery import Gallery, Truth
+from edge.service.album import DEFECTS, ROLL_ALBEDO, ROLL_MAP, SECTIONS, Album
+from edge.service.gallery import Truth
 from edge.service.keeping import ClassKeeper, SurfaceKeeper
-from edge.service.page import write_page
+from edge.service.page import PAGE, write_page
 from edge.service.progress import web_progress
-from edge.service.report import OUTBOX, PICTURES, ROLL_MAP, Report, fresh_folder, write_report
-from edge.service.roll_map import COLOURS_BGR, RollMap
+from edge.service.report import EVENTS, OUTBOX, REPORT, Report, fresh_folder, joined, write_report
 from edge.service.stopping import stop_on_ctrl_c
 
 UNKNOWN_WEB_MM = 1000.0
+_FILES = (EVENTS, REPORT, PAGE, ROLL_MAP, ROLL_ALBEDO, OUTBOX, f"{OUTBOX}-wal", f"{OUTBOX}-shm")
 
 
 @dataclass(frozen=True)
@@ -55,38 +56,40 @@ def replay(
     calibration = source.calibration if config.calibration is None else Calibration.load(config.calibration)
     model = load_model(config.segmentation.model)
     backend = OpenVinoBackend(model, config.segmentation.precision)
-    fresh_folder(folder)
+    fresh_folder(folder, _FILES, (DEFECTS, SECTIONS))
     with ExitStack() as stack:
         watchers = _keepers(options.keep, folder, stack)
         outbox = stack.enter_context(Outbox(folder / OUTBOX))
         writer, notes = _writer(outbox, config, roll, model, calibration, stack)
-        web_mm = source.web_mm or UNKNOWN_WEB_MM
         pitch_mm = calibration.pitch_mm or model.info.pitch_mm
-        roll_map = RollMap(model.info.classes[1:], calibration.width, pitch_mm, web_mm)
-        gallery = Gallery(model.info.classes, pitch_mm, COLOURS_BGR, truth)
-        watchers.surface += [roll_map.add_surface, gallery.add_surface]
-        watchers.classes.append(gallery.add_classes)
+        album = Album(model.info.classes, calibration.width, pitch_mm, source.web_mm or UNKNOWN_WEB_MM, truth)
+        watchers.surface.append(album.add_surface)
+        watchers.classes.append(album.add_classes)
         defects: list[Defect] = []
+        not_inspected: list[Coverage] = []
 
         def publish(bodies: Sequence[Defect | Coverage | Alarm]) -> None:
             writer.publish(*bodies)
             for body in bodies:
                 if isinstance(body, Alarm):
                     notes.append(f"alarm: {body.detail}")
-                else:
-                    roll_map.add_event(body)
-                if isinstance(body, Defect) and body.phase == "closed" and body.merged_into is None:
+                    continue
+                album.add_event(body)
+                if isinstance(body, Coverage):
+                    if body.state != "inspected":
+                        not_inspected.append(body)
+                elif body.phase == "closed" and body.merged_into is None:
                     defects.append(msgspec.structs.replace(body, contour_mm=[]))
-                    gallery.add(body)
 
         inspection = Inspection(calibration, model.info, backend, config, publish, watchers)
         seconds, stopped = _run(inspection, source, options)
         if stopped:
             notes.append(f"stopped by hand after {inspection.web_mm:.0f} mm")
-        report = _report(inspection, seconds, stopped, name, roll, backend, model, calibration, notes, defects)
+        report = _report(
+            inspection, seconds, stopped, name, roll, backend, model, calibration, notes, defects, joined(not_inspected)
+        )
         write_report(folder, report, outbox)
-        roll_map.write(folder / ROLL_MAP, f"{name}   {report.web_mm:.0f} mm")
-        write_page(folder, report, gallery.write(folder / PICTURES))
+        write_page(folder, report, model.info.classes[1:], album.write(folder, f"{name}   {report.web_mm:,.0f} mm"))
     return report
 
 
@@ -164,16 +167,19 @@ def _report(
     calibration: Calibration,
     notes: list[str],
     defects: list[Defect],
+    not_inspected: list[Coverage],
 ) -> Report:
     totals, counts, pitch_mm = inspection.totals, inspection.frame_counts, inspection.pitch_mm
     return Report(
         source=name,
         roll=roll,
+        width_mm=calibration.width * pitch_mm,
         web_mm=totals.rows * pitch_mm,
         inspected_mm=totals.inspected * pitch_mm,
         degraded_mm=totals.degraded * pitch_mm,
         uninspected_mm=totals.uninspected * pitch_mm,
         edge_mm=totals.edge * pitch_mm,
+        not_inspected=not_inspected,
         frames=counts.received,
         frames_lost=counts.lost,
         frames_unusable=counts.unusable,

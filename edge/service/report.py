@@ -1,5 +1,6 @@
 """What a replay leaves behind: `report.json`, `events.jsonl`, `outbox.sqlite`, and pictures of roll and defects."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -7,29 +8,31 @@ from rich.console import Console
 from rich.table import Table
 
 from edge.core.errors import EventsError
-from edge.core.types import Defect
+from edge.core.types import Coverage, Defect
 from edge.events.envelope import encode
 from edge.events.outbox import Outbox
 
-OUTBOX, EVENTS, REPORT, ROLL_MAP = "outbox.sqlite", "events.jsonl", "report.json", "roll_map.png"
-PICTURES = "defects"
+OUTBOX, EVENTS, REPORT = "outbox.sqlite", "events.jsonl", "report.json"
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """One replay in figures. `web_mm` = inspected + degraded + uninspected + edge (lead-in and lead-out).
 
-    `defects` are the closed ones, their outlines left to the events; `mpix_per_s` counts web pixels, not strobes;
+    `not_inspected`: what was degraded or uninspected, and why, in the order of the web; `defects` are the closed ones,
+    their outlines left to the events; `mpix_per_s` counts web pixels, not strobes;
     `latency_ms` runs from the last frame read to an event published; `model` and `calibration` are SHA-256 digests;
     `notes` says what had to be assumed; `stopped`: by hand, before the end.
     """
 
     source: str
     roll: str
+    width_mm: float
     web_mm: float
     inspected_mm: float
     degraded_mm: float
     uninspected_mm: float
     edge_mm: float
+    not_inspected: list[Coverage]
     frames: int
     frames_lost: int
     frames_unusable: int
@@ -43,24 +46,49 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     stopped: bool
     defects: list[Defect]
 
+    @property
+    def seen_mm(self) -> float:
+        """Length of web on which defects could be found."""
+        return self.inspected_mm + self.degraded_mm
+
+    @property
+    def seen_m2(self) -> float:
+        """Its area."""
+        return self.seen_mm * self.width_mm * 1e-6
+
     def count_by_label(self) -> dict[str, int]:
         """Number of defects of each label found."""
         labels = [defect.label for defect in self.defects]
         return {label: labels.count(label) for label in dict.fromkeys(labels)}
 
 
-def fresh_folder(folder: Path) -> Path:
-    """Make the report folder ready: an earlier replay's files are replaced, others stay. Raises EventsError."""
+def fresh_folder(folder: Path, files: Sequence[str], folders: Sequence[str]) -> None:
+    """Make a report folder ready: an earlier report's files and folders of pictures are emptied, others stay.
+
+    Raises EventsError.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (EVENTS, REPORT, ROLL_MAP, OUTBOX, f"{OUTBOX}-wal", f"{OUTBOX}-shm"):
+        for name in files:
             (folder / name).unlink(missing_ok=True)
-        (folder / PICTURES).mkdir(exist_ok=True)
-        for picture in (folder / PICTURES).glob("*.png"):
-            picture.unlink()
+        for pictures in (folder / name for name in folders):
+            pictures.mkdir(exist_ok=True)
+            for picture in (*pictures.glob("*.png"), *pictures.glob("*.jpg")):
+                picture.unlink()
     except OSError as error:
         raise EventsError(f"{folder}: report cannot be written there ({error.strerror}): choose --report") from error
-    return folder
+
+
+def joined(coverages: Sequence[Coverage]) -> list[Coverage]:
+    """Coverage in as few records as tell the same."""
+    whole: list[Coverage] = []
+    for each in coverages:
+        before = whole[-1] if whole else None
+        if before and (before.to_row, before.state, before.why) == (each.from_row, each.state, each.why):
+            whole[-1] = msgspec.structs.replace(before, to_row=each.to_row, to_mm=each.to_mm)
+        else:
+            whole.append(each)
+    return whole
 
 
 def write_report(folder: Path, report: Report, outbox: Outbox) -> None:

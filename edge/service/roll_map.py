@@ -6,62 +6,77 @@ Transport runs to the right and goes on in the next row, as one reads.
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.core.types import Coverage, Defect, Surface
+from edge.core.types import U8, Coverage, Defect
+from edge.service.pictures import Colour, Look, colour_of, next_round
 
 _MAP_PX = 1600
 _ASPECT = 1.6
-_MARGIN, _GAP, _HEADER = 70, 34, 64
-_WHITE, _INK, _PALE = (255, 255, 255), (40, 40, 40), (150, 150, 150)
+_MOST_ROWS = 48
+_MARGIN, _GAP, _HEADER, _NARROWEST_PX = 28, 40, 74, 760
+_WHITE, _INK, _PALE = (255, 255, 255), (48, 36, 28), (150, 150, 150)
+UNSEEN, DEGRADED = (90, 90, 250), (80, 200, 250)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-COLOURS_BGR = (
-    (0, 140, 255),
-    (60, 20, 220),
-    (220, 90, 0),
-    (60, 160, 0),
-    (180, 0, 160),
-    (160, 160, 0),
-    (90, 60, 40),
-)
-"""Colours of the classes but background, in their order, then again from the first."""
+
+Box = tuple[int, int, int, int]
+"""Left, top, width and height in pixels of the picture."""
 
 
 class RollMap:
-    """Gathers a roll into a picture. `labels` without background; `web_mm` is the length expected, at least."""
+    """Gathers a roll into a picture of one layer of its look.
 
-    def __init__(self, labels: Sequence[str], width_px: int, pitch_mm: float, web_mm: float) -> None:
-        self._labels = list(labels)
+    `labels` without background; `web_mm`: the length expected. A longer web is drawn smaller.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        width_px: int,
+        pitch_mm: float,
+        web_mm: float,
+        layer: Literal["relief", "albedo"] = "relief",
+        colours: Sequence[Colour] | None = None,
+    ) -> None:
+        chosen = colours or [colour_of(index) for index in range(1, len(labels) + 1)]
+        self._colours = dict(zip(labels, chosen, strict=True))
+        self._counts = dict.fromkeys(labels, 0)
+        self._layer = layer
         self._pitch_mm = pitch_mm
         self._width_mm = width_px * pitch_mm
-        finest = 1.0 / pitch_mm
-        self._rows = max(1, round(math.sqrt(web_mm / self._width_mm / _ASPECT)))
-        self._row_mm = math.ceil(web_mm / self._rows / self._width_mm * 10 - 1e-9) * self._width_mm / 10
-        self._px_per_mm = min(finest, _MAP_PX / self._row_mm)
-        band = (math.ceil(self._width_mm * self._px_per_mm), math.ceil(self._row_mm * self._px_per_mm))
-        self._bands = [np.full((*band, 3), 255, np.uint8) for _ in range(self._rows)]
-        self._by_label = dict.fromkeys(self._labels, 0)
+        rows = max(1, round(math.sqrt(web_mm / self._width_mm / _ASPECT)))
+        row_mm = math.ceil(web_mm / rows / self._width_mm * 10 - 1e-9) * self._width_mm / 10
+        self._px_per_mm = min((4.0 if rows == 1 else 1.0) / pitch_mm, _MAP_PX / row_mm)
+        self._row_px = math.ceil(row_mm * self._px_per_mm - 1e-6)
+        self._row_mm = self._row_px / self._px_per_mm
+        self._bands: list[U8] = []
         self._not_inspected: list[Coverage] = []
 
-    def add_surface(self, surface: Surface) -> None:
-        """Draw a strip as relief: light from one side over the albedo."""
-        shade = 0.5 * surface.albedo + 0.9 * (surface.normals[0] + surface.normals[1])
-        gray = np.clip(215.0 * (0.5 + shade) / 1.0, 60, 250).astype(np.uint8)
-        self._paste(gray, surface.first_row * self._pitch_mm)
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of the picture."""
+        height, width = self._band_px
+        rows = max(1, len(self._bands))
+        return max(_NARROWEST_PX, width + 2 * _MARGIN), _HEADER + rows * (height + _GAP)
 
-    def _paste(self, gray: NDArray[np.uint8], from_mm: float) -> None:
+    def add(self, look: Look) -> None:
+        """Draw a strip."""
+        plane = look.relief if self._layer == "relief" else look.albedo
+        from_mm = look.first_row * self._pitch_mm
+        self._make_room(from_mm + len(plane) * self._pitch_mm)
+        height, width = self._band_px
         start = round(from_mm * self._px_per_mm)
-        stop = round((from_mm + gray.shape[0] * self._pitch_mm) * self._px_per_mm)
-        height = self._bands[0].shape[0]
+        stop = round((from_mm + len(plane) * self._pitch_mm) * self._px_per_mm)
         if stop <= start:
             return
-        small = cv2.resize(np.ascontiguousarray(gray.T), (stop - start, height), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(np.ascontiguousarray(plane.T), (stop - start, height), interpolation=cv2.INTER_AREA)
         for column in range(start, stop):
-            row, at = divmod(column, self._bands[0].shape[1])
-            if row < self._rows:
+            row, at = divmod(column, width)
+            if row < len(self._bands):
                 self._bands[row][:, at] = small[:, column - start, None]
 
     def add_event(self, body: Defect | Coverage) -> None:
@@ -70,21 +85,43 @@ class RollMap:
             if body.state != "inspected":
                 self._not_inspected.append(body)
             return
-        colour = self._colour(body.label)
         for polygon in body.contour_mm:
-            self._outline(np.asarray(polygon, np.float64), colour)
+            self.outline(np.asarray(polygon, np.float64), body.label)
         if body.phase == "closed" and body.merged_into is None:
-            self._by_label[body.label] += 1
+            self.count(body.label)
+
+    def count(self, label: str) -> None:
+        """One more in the legend."""
+        self._counts[label] += 1
+
+    def outline(self, points_mm: NDArray[np.float64], label: str, thickness: int = 1) -> None:
+        """Draw a closed polygon (k, 2) of (x, y) in a label's colour."""
+        lowest, highest = points_mm[:, 1].min(), points_mm[:, 1].max()
+        for row in range(int(lowest // self._row_mm), int(highest // self._row_mm) + 1):
+            if 0 <= row < len(self._bands):
+                shifted = points_mm[:, ::-1] - np.array([row * self._row_mm, 0.0])
+                on_map = np.rint(shifted * self._px_per_mm - 0.5).astype(np.int32)
+                cv2.polylines(self._bands[row], [on_map], True, self._colours[label], thickness, cv2.LINE_AA)
+
+    def boxes(self, from_mm: float, to_mm: float) -> list[Box]:
+        """Where a length of web lies on the picture, one box for each row of it."""
+        height, width = self._band_px
+        found = []
+        for row in range(int(from_mm // self._row_mm), min(len(self._bands), math.ceil(to_mm / self._row_mm))):
+            left, right = (min(max(mm - row * self._row_mm, 0.0), self._row_mm) for mm in (from_mm, to_mm))
+            x, across = round(left * self._px_per_mm), round((right - left) * self._px_per_mm)
+            found.append((_MARGIN + x, _HEADER + row * (height + _GAP), min(across, width - x), height))
+        return found
 
     def write(self, path: Path, title: str) -> None:
         """Put the bands under one another with scale and legend, as PNG."""
         for coverage in self._not_inspected:
             self._hatch(coverage)
-        band_height, band_width = self._bands[0].shape[:2]
-        height = _HEADER + self._rows * (band_height + _GAP) + 16
-        sheet = np.full((height, band_width + 2 * _MARGIN, 3), 255, np.uint8)
-        _text(sheet, title, (_MARGIN, 26), 0.62, _INK, 1)
-        self._legend(sheet, 50)
+        band_height, band_width = self._band_px
+        width, height = self.size_px
+        sheet = np.full((height, width, 3), 255, np.uint8)
+        _text(sheet, title, (_MARGIN, 28), 0.7)
+        self._legend(sheet, 56)
         for row, band in enumerate(self._bands):
             top = _HEADER + row * (band_height + _GAP)
             sheet[top : top + band_height, _MARGIN : _MARGIN + band_width] = band
@@ -92,54 +129,58 @@ class RollMap:
             self._scale(sheet, row, top + band_height)
         cv2.imwrite(str(path), sheet)
 
-    def _legend(self, sheet: NDArray[np.uint8], baseline: int) -> None:
-        x = _MARGIN
-        entries = [(f"{label}: {count}", self._colour(label)) for label, count in self._by_label.items()]
-        for text, colour in [*entries, ("not seen", (90, 90, 250)), ("degraded", (80, 200, 250))]:
-            cv2.rectangle(sheet, (x, baseline - 10), (x + 12, baseline), colour, -1)
-            _text(sheet, text, (x + 18, baseline), 0.45, _INK, 1)
-            x += 34 + cv2.getTextSize(text, _FONT, 0.45, 1)[0][0]
+    @property
+    def _band_px(self) -> tuple[int, int]:
+        """Height and width of a row of the map."""
+        return max(1, math.ceil(self._width_mm * self._px_per_mm)), self._row_px
 
-    def _scale(self, sheet: NDArray[np.uint8], row: int, bottom: int) -> None:
-        step = _nice_step(self._row_mm / 10)
+    def _make_room(self, to_mm: float) -> None:
+        while math.ceil(to_mm / self._row_mm - 1e-9) > len(self._bands):
+            if len(self._bands) >= _MOST_ROWS:
+                self._fold()
+            else:
+                self._bands.append(np.full((*self._band_px, 3), 255, np.uint8))
+
+    def _fold(self) -> None:
+        """Two rows become one of half the size."""
+        pairs = [np.hstack(self._bands[row : row + 2]) for row in range(0, len(self._bands), 2)]
+        self._row_mm, self._px_per_mm = 2 * self._row_mm, self._px_per_mm / 2
+        height, width = self._band_px
+        self._bands = [np.asarray(cv2.resize(pair, (width, height), interpolation=cv2.INTER_AREA)) for pair in pairs]
+
+    def _legend(self, sheet: U8, baseline: int) -> None:
+        x = _MARGIN
+        entries = [
+            (f"{label.replace('_', ' ')}: {self._counts[label]}", self._colours[label]) for label in self._counts
+        ]
+        for text, colour in [*entries, ("not seen", UNSEEN), ("degraded", DEGRADED)]:
+            cv2.rectangle(sheet, (x, baseline - 12), (x + 14, baseline + 2), colour, -1)
+            _text(sheet, text, (x + 21, baseline), 0.5)
+            x += 42 + cv2.getTextSize(text, _FONT, 0.5, 1)[0][0]
+
+    def _scale(self, sheet: U8, row: int, bottom: int) -> None:
+        step = next_round(self._row_mm / 10)
         first = math.ceil(row * self._row_mm / step - 1e-9)
         last = math.floor((row + 1) * self._row_mm / step + 1e-9)
         for mark in range(first, last + 1):
             x = _MARGIN + round((mark * step - row * self._row_mm) * self._px_per_mm)
-            cv2.line(sheet, (x, bottom), (x, bottom + 5), _INK, 1)
+            cv2.line(sheet, (x, bottom), (x, bottom + 6), _INK, 1)
             label = f"{mark * step:g}" + (" mm" if mark == first else "")
-            _text(sheet, label, (x - 4, bottom + 18), 0.4, _INK, 1)
-
-    def _outline(self, points_mm: NDArray[np.float64], colour: tuple[int, int, int]) -> None:
-        lowest, highest = points_mm[:, 1].min(), points_mm[:, 1].max()
-        for row in range(int(lowest // self._row_mm), int(highest // self._row_mm) + 1):
-            if 0 <= row < self._rows:
-                shifted = points_mm[:, ::-1] - np.array([row * self._row_mm, 0.0])
-                on_map = np.rint(shifted * self._px_per_mm - 0.5).astype(np.int32)
-                cv2.polylines(self._bands[row], [on_map], True, colour, 1, cv2.LINE_AA)
+            size = cv2.getTextSize(label, _FONT, 0.48, 1)[0][0]
+            _text(sheet, label, (min(max(0, x - size // 2), sheet.shape[1] - size), bottom + 22), 0.48)
 
     def _hatch(self, coverage: Coverage) -> None:
-        colour = (90, 90, 250) if coverage.state == "uninspected" else (80, 200, 250)
+        colour = UNSEEN if coverage.state == "uninspected" else DEGRADED
         first, last = (round(mm * self._px_per_mm) for mm in (coverage.from_mm, coverage.to_mm))
-        height, width = self._bands[0].shape[:2]
+        height, width = self._band_px
         for column in range(first, last):
             row, at = divmod(column, width)
-            if row < self._rows:
+            if row < len(self._bands):
                 rows = np.arange(height)
                 on = (rows + column) % 12 < 2
                 on[:4] = on[-4:] = True
                 self._bands[row][on, at] = colour
 
-    def _colour(self, label: str) -> tuple[int, int, int]:
-        return COLOURS_BGR[self._labels.index(label) % len(COLOURS_BGR)]
 
-
-def _nice_step(least: float) -> float:
-    power = 10.0 ** math.floor(math.log10(least))
-    return next(m * power for m in (1.0, 2.0, 5.0, 10.0) if m * power >= least)
-
-
-def _text(
-    sheet: NDArray[np.uint8], text: str, at: tuple[int, int], size: float, colour: tuple[int, int, int], weight: int
-) -> None:
-    cv2.putText(sheet, text, at, _FONT, size, colour, weight, cv2.LINE_AA)
+def _text(sheet: U8, text: str, at: tuple[int, int], size: float) -> None:
+    cv2.putText(sheet, text, at, _FONT, size, _INK, 1, cv2.LINE_AA)
