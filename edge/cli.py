@@ -81,6 +81,7 @@ def replay(
     options = ReplayOptions(rate=rate_of(rate), keep=planes_of(keep), quiet=json)
     source: FrameSource
     truth: Truth | None
+    notes = []
     if recording is None:
         from edge.service.simulate import demonstration
 
@@ -93,7 +94,9 @@ def replay(
         source = Recording(recording)
         truth = source.truth_rows if source.has_truth else None
         name, roll = recording.name, settings.roll or source.roll
-    result = run(source, name, roll, settings, report, options, truth)
+        if source.torn:
+            notes.append("the recording is torn: what came after its last whole frame is lost")
+    result = run(source, name, roll, settings, report, options, truth, notes)
     if json:
         _print_json(result)
     else:

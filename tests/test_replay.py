@@ -1,6 +1,7 @@
 """From a recorded web to defect events, as a user runs it."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -169,6 +170,40 @@ def test_long_blade_trail_is_measured_from_truth_masks() -> None:
     assert found[-1].width_mm == pytest.approx(reach, abs=0.2)
 
 
+def test_rendered_recording_shows_its_truth(recording: Path, tmp_path: Path, foilsight: Foilsight) -> None:
+    done = foilsight("replay", recording, "--report", tmp_path / "r")
+    assert done.returncode == 0, done.stderr
+    (sheet, *_) = [cv2.imread(str(path)) for path in (tmp_path / "r" / "defects").glob("agglomeration*.png")]
+    panels = np.hsplit(sheet[30:310, : sheet.shape[1] // 5 * 5], 5)
+    found, planted = ((panel.max(axis=2) - panel.min(axis=2) > 60).mean() for panel in panels[3:])
+    assert found > 0.05 and planted == pytest.approx(found, rel=0.3), "what was found and what was planted, in colour"
+
+
+def test_torn_recording_is_said_to_be_torn(recording: Path, tmp_path: Path, foilsight: Foilsight) -> None:
+    torn = tmp_path / "torn.mcap"
+    torn.write_bytes(recording.read_bytes()[: recording.stat().st_size // 2])
+    done = foilsight("replay", torn, "--report", tmp_path / "r", "--json")
+    assert "torn" in json.loads(done.stdout)["notes"][0]
+    assert "torn" in (tmp_path / "r" / "report.html").read_text()
+
+
+def test_page_shows_what_it_links_to(recording: Path, tmp_path: Path, replayed: Callable[..., Report]) -> None:
+    replayed(Recording(recording), tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    files = set(re.findall(r'(?:src|href)="([^"#:]+)"', page))
+    assert {"roll_map.png", "roll_albedo.png", "events.jsonl", "report.json"} < files
+    assert any(name.startswith("sections/") for name in files) and any(name.startswith("defects/") for name in files)
+    assert all((tmp_path / name).stat().st_size for name in files)
+    assert not re.search(r"https?://", page), "nothing is fetched"
+
+
+def test_clean_web_is_said_to_be_seen_and_clean(tmp_path: Path, replayed: Callable[..., Report]) -> None:
+    report = replayed(StrobedCamera(RenderedWeb(3, 256, CLEAN), 40.0, Rig(transport_sign=-1)), tmp_path)
+    assert report.defects == []
+    page = (tmp_path / "report.html").read_text()
+    assert "Nothing found" in page and f"{report.seen_mm:.1f} mm of web, 12.8 mm wide, were inspected" in page
+
+
 def test_lost_frames_show_in_the_report(recording: Path, tmp_path: Path, replayed: Callable[..., Report]) -> None:
     class Lossy:
         calibration = Recording(recording).calibration
@@ -179,6 +214,10 @@ def test_lost_frames_show_in_the_report(recording: Path, tmp_path: Path, replaye
 
     report = replayed(Lossy(), tmp_path)
     assert report.frames_lost == 11
+    assert sum(each.to_mm - each.from_mm for each in report.not_inspected) == pytest.approx(
+        report.degraded_mm + report.uninspected_mm + report.edge_mm
+    )
+    assert "inside the roll were not seen" in (tmp_path / "report.html").read_text()
     assert report.uninspected_mm > 0 and report.degraded_mm > 0
     parts = report.inspected_mm + report.degraded_mm + report.uninspected_mm + report.edge_mm
     assert parts == pytest.approx(report.web_mm)

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -39,6 +39,25 @@ class ReplayOptions:
     quiet: bool = False
 
 
+@dataclass
+class _Said:
+    """What a replay said that its report repeats."""
+
+    notes: list[str]
+    defects: list[Defect] = field(default_factory=list)
+    not_inspected: list[Coverage] = field(default_factory=list)
+
+    def take(self, bodies: Sequence[Defect | Coverage | Alarm]) -> None:
+        for body in bodies:
+            if isinstance(body, Alarm):
+                self.notes.append(f"alarm: {body.detail}")
+            elif isinstance(body, Coverage):
+                if body.state != "inspected":
+                    self.not_inspected.append(body)
+            elif body.phase == "closed" and body.merged_into is None:
+                self.defects.append(msgspec.structs.replace(body, contour_mm=[]))
+
+
 def replay(
     source: FrameSource,
     name: str,
@@ -47,11 +66,12 @@ def replay(
     folder: Path,
     options: ReplayOptions,
     truth: Truth | None = None,
+    notes: Sequence[str] = (),
 ) -> Report:
     """Inspect a source from its first frame to its last and leave a report in `folder`.
 
-    `truth` is shown beside what was found. Ctrl-C ends the reading; what was read is still inspected, reported and
-    noted. Raises FoilsightError.
+    `truth` is shown beside what was found; `notes` are what must be said of the source. Ctrl-C ends the reading; what
+    was read is still inspected, reported and noted. Raises FoilsightError.
     """
     calibration = source.calibration if config.calibration is None else Calibration.load(config.calibration)
     model = load_model(config.segmentation.model)
@@ -60,34 +80,25 @@ def replay(
     with ExitStack() as stack:
         watchers = _keepers(options.keep, folder, stack)
         outbox = stack.enter_context(Outbox(folder / OUTBOX))
-        writer, notes = _writer(outbox, config, roll, model, calibration, stack)
+        writer, warnings = _writer(outbox, config, roll, model, calibration, stack)
+        said = _Said([*notes, *warnings])
         pitch_mm = calibration.pitch_mm or model.info.pitch_mm
         album = Album(model.info.classes, calibration.width, pitch_mm, source.web_mm or UNKNOWN_WEB_MM, truth)
         watchers.surface.append(album.add_surface)
         watchers.classes.append(album.add_classes)
-        defects: list[Defect] = []
-        not_inspected: list[Coverage] = []
 
         def publish(bodies: Sequence[Defect | Coverage | Alarm]) -> None:
             writer.publish(*bodies)
+            said.take(bodies)
             for body in bodies:
-                if isinstance(body, Alarm):
-                    notes.append(f"alarm: {body.detail}")
-                    continue
-                album.add_event(body)
-                if isinstance(body, Coverage):
-                    if body.state != "inspected":
-                        not_inspected.append(body)
-                elif body.phase == "closed" and body.merged_into is None:
-                    defects.append(msgspec.structs.replace(body, contour_mm=[]))
+                if not isinstance(body, Alarm):
+                    album.add_event(body)
 
         inspection = Inspection(calibration, model.info, backend, config, publish, watchers)
         seconds, stopped = _run(inspection, source, options)
         if stopped:
-            notes.append(f"stopped by hand after {inspection.web_mm:.0f} mm")
-        report = _report(
-            inspection, seconds, stopped, name, roll, backend, model, calibration, notes, defects, joined(not_inspected)
-        )
+            said.notes.append(f"stopped by hand after {inspection.web_mm:.0f} mm")
+        report = _report(inspection, seconds, stopped, name, roll, backend, model, calibration, said)
         write_report(folder, report, outbox)
         write_page(folder, report, model.info.classes[1:], album.write(folder, f"{name}   {report.web_mm:,.0f} mm"))
     return report
@@ -165,9 +176,7 @@ def _report(
     backend: OpenVinoBackend,
     model: ModelFile,
     calibration: Calibration,
-    notes: list[str],
-    defects: list[Defect],
-    not_inspected: list[Coverage],
+    said: _Said,
 ) -> Report:
     totals, counts, pitch_mm = inspection.totals, inspection.frame_counts, inspection.pitch_mm
     return Report(
@@ -179,7 +188,7 @@ def _report(
         degraded_mm=totals.degraded * pitch_mm,
         uninspected_mm=totals.uninspected * pitch_mm,
         edge_mm=totals.edge * pitch_mm,
-        not_inspected=not_inspected,
+        not_inspected=joined(said.not_inspected),
         frames=counts.received,
         frames_lost=counts.lost,
         frames_unusable=counts.unusable,
@@ -189,7 +198,7 @@ def _report(
         precision=backend.precision,
         model=model.digest,
         calibration=calibration.digest,
-        notes=[*inspection.notes, *notes],
+        notes=[*inspection.notes, *said.notes],
         stopped=stopped,
-        defects=defects,
+        defects=said.defects,
     )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge.core.types import U8, Coverage, Defect
 from edge.service.pictures import Colour, Look, colour_of, next_round
 
-_MAP_PX = 1600
+_MAP_PX, _TALLEST_PX = 1600, 1300
 _ASPECT = 1.6
 _MOST_ROWS = 48
 _MARGIN, _GAP, _HEADER, _NARROWEST_PX = 28, 40, 74, 760
@@ -50,7 +50,8 @@ class RollMap:
         self._width_mm = width_px * pitch_mm
         rows = max(1, round(math.sqrt(web_mm / self._width_mm / _ASPECT)))
         row_mm = math.ceil(web_mm / rows / self._width_mm * 10 - 1e-9) * self._width_mm / 10
-        self._px_per_mm = min((4.0 if rows == 1 else 1.0) / pitch_mm, _MAP_PX / row_mm)
+        finest = (4.0 if rows == 1 else 1.0) / pitch_mm
+        self._px_per_mm = min(finest, _MAP_PX / row_mm, _TALLEST_PX / (rows * self._width_mm))
         self._row_px = math.ceil(row_mm * self._px_per_mm - 1e-6)
         self._row_mm = self._row_px / self._px_per_mm
         self._bands: list[U8] = []
