@@ -204,7 +204,7 @@ def recover(torn: Path, out: Path) -> int:
 
 
 @app.command
-def evaluate(recording: Path, *, config: ConfigFile = None, json: Json = False) -> int:
+def evaluate(recording: Path, *, config: ConfigFile = None, report: Path | None = None, json: Json = False) -> int:
     """Hold the events of a rendered web's recording against the truth in it.
 
     Parameters
@@ -213,6 +213,8 @@ def evaluate(recording: Path, *, config: ConfigFile = None, json: Json = False) 
         MCAP file written by `simulate`.
     config
         Configuration (TOML).
+    report
+        Folder for a page with pictures of what was missed and what was false: open its evaluation.html.
     json
         Print the result as one JSON object and nothing else.
     """
@@ -225,7 +227,7 @@ def evaluate(recording: Path, *, config: ConfigFile = None, json: Json = False) 
     truth = opened.truth_classes()
     if truth is None:
         raise RecordingError(f"{recording}: holds no truth to evaluate against: only rendered webs do")
-    result = run(opened, truth, load_config(config), quiet=json)
+    result = run(opened, truth, load_config(config), json, report, recording.name)
     if json:
         _print_json(result)
     else:

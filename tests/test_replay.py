@@ -144,6 +144,27 @@ def test_unseen_dense_web_is_found(config: Config) -> None:
     assert elsewhere.object_recall < 0.2 and elsewhere.object_precision < 0.3, "the comparison must be able to fail"
 
 
+def test_evaluation_leaves_a_page_of_what_went_wrong(recording: Path, tmp_path: Path, foilsight: Foilsight) -> None:
+    (tmp_path / "c.toml").write_text("[defects.classes.crack]\nmin_score = 1.0\nmin_area_mm2 = 0.2\n")
+    plain = foilsight("evaluate", recording, "--config", tmp_path / "c.toml", "--json")
+    done = foilsight("evaluate", recording, "--config", tmp_path / "c.toml", "--report", tmp_path / "e", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads(plain.stdout)
+    assert set(json.loads(done.stdout)) == {
+        *("object_recall", "object_precision", "planted", "events", "uninspected", "per_class"),
+    }
+    crack = json.loads(done.stdout)["per_class"]["crack"]
+    assert crack["found"] < crack["planted"], "cracks are asked for and not reported"
+    page = (tmp_path / "e" / "evaluation.html").read_text()
+    pictures = re.findall(r'src="(objects/missed_crack_[^"]+)"', page)
+    assert pictures and all((tmp_path / "e" / name).stat().st_size for name in pictures)
+    found, planted = (
+        (panel.max(axis=2) - panel.min(axis=2) > 60).mean()
+        for panel in np.hsplit(cv2.imread(str(tmp_path / "e" / pictures[0]))[30:310, :1470], 5)[3:]
+    )
+    assert planted > found, "what was missed shows in the truth and not in the events"
+
+
 def test_long_blade_trail_is_one_defect(tmp_path: Path, replayed: Callable[..., Report]) -> None:
     trail = blade_trail(6.0, 20.0, 400.0, half_width_mm=0.2, steepest_deg=12.0, sway_mm=0.1)
     camera = StrobedCamera(RenderedWeb(5, 256, CLEAN, extra=(trail,)), 450.0, Rig())

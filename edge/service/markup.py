@@ -94,10 +94,10 @@ def ramp(name: str, least: str, most: str) -> Html:
     return Html(f"<span>{escape(name)} {escape(least)}{bar}{escape(most)}</span>")
 
 
-def figure(source: str, caption: str, alt: str) -> Html:
-    """A picture that opens at its full size when clicked."""
+def figure(source: str, caption: str, alt: str, kind: str = "") -> Html:
+    """A picture that opens at its full size when clicked, `kind` being low where it might be too tall."""
     image = f'<a href="{escape(source)}"><img loading="lazy" src="{escape(source)}" alt="{escape(alt)}"></a>'
-    return Html(f"<figure><figcaption>{escape(caption)}</figcaption>{image}</figure>")
+    return Html(f'<figure class="{kind}"><figcaption>{escape(caption)}</figcaption>{image}</figure>')
 
 
 def folded(summary: str, *parts: Html) -> Html:

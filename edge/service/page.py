@@ -176,7 +176,8 @@ def _sections(pictures: Pictures, labels: Sequence[str]) -> list[Html]:
     for number, (section, _) in enumerate(pictures.sections, start=1):
         title = f"{number}: {section.from_mm:,.1f} to {section.to_mm:,.1f} mm, {section.defects:,} defects"
         images = [
-            markup.figure(f"{path.parent.name}/{path.name}", layer, title) for layer, path in section.paths.items()
+            markup.figure(f"{path.parent.name}/{path.name}", layer, title, "low")
+            for layer, path in section.paths.items()
         ]
         shown.append(Html(f'<h3 id="section{number}">Section {title}</h3>' + "".join(images)))
     hint = "Outlines in the colours of the classes, with the defects' numbers; rulers in millimetres of web."
