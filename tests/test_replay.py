@@ -151,7 +151,7 @@ def test_evaluation_leaves_a_page_of_what_went_wrong(recording: Path, tmp_path: 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == json.loads(plain.stdout)
     assert set(json.loads(done.stdout)) == {
-        *("object_recall", "object_precision", "planted", "events", "uninspected", "per_class"),
+        *("object_recall", "object_precision", "planted", "events", "uninspected", "false_in_degraded", "per_class"),
     }
     crack = json.loads(done.stdout)["per_class"]["crack"]
     assert crack["found"] < crack["planted"], "cracks are asked for and not reported"

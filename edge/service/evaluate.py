@@ -22,13 +22,18 @@ from edge.surface.solver import SurfaceSolver
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """Events of one recording against its truth. `uninspected`: planted objects nobody could see."""
+    """Events of one recording against its truth.
+
+    `uninspected`: planted objects nobody could see; `false_in_degraded`: false events that lie, if only in part, in web
+    seen under fewer lights than there are.
+    """
 
     object_recall: float | None
     object_precision: float | None
     planted: int
     events: int
     uninspected: int
+    false_in_degraded: int
     per_class: dict[str, Score]
 
 
@@ -77,6 +82,7 @@ def evaluate(
         planted=total.planted,
         events=total.events,
         uninspected=sum(each.fate == "unseen" for each in comparison.judged),
+        false_in_degraded=sum(each.fate == "false" and comparison.degraded(each) for each in comparison.judged),
         per_class=comparison.scores,
     )
 

@@ -81,7 +81,7 @@ class EvaluationPage:
                     _TITLES[each.fate],
                     1 if each.fate == "found" else 2,
                 )
-        for coverage in self._comparison.unseen:
+        for coverage in self._comparison.not_inspected:
             self._map.add_event(coverage)
         self._map.write(self._folder / MAP, self._heading.name)
         total = Score.total(self._comparison.scores.values())
@@ -132,7 +132,8 @@ class EvaluationPage:
         else:
             how = f"{100 * each.share:.0f} % near planted {named(each.label)}"
             other = f"{100 * each.instead_share:.0f} % on planted {named(each.instead)}"
-        return f"{size}; {how}" + (f", {other}" if each.instead else "")
+        where = ", in degraded web" if self._comparison.degraded(each) else ""
+        return f"{size}{where}; {how}" + (f", {other}" if each.instead else "")
 
     def _listed(self) -> list[Html]:
         wrong = [each for each in self._comparison.judged if each.fate in ("missed", "false")]

@@ -77,14 +77,20 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """`scores` and the least area asked for by class; every object and false event, judged; web nobody saw; `found`
-    (rows, width) u8: what the events say."""
+    """`scores` and the least area asked for by class; every object and false event, judged; web that was not
+    fully inspected; `found` (rows, width) u8: what the events say."""
 
     scores: dict[str, Score]
     least_mm2: dict[str, float]
     judged: list[Judged]
-    unseen: list[Coverage]
+    not_inspected: list[Coverage]
     found: U8
+
+    def degraded(self, each: Judged) -> bool:
+        """Whether an object lies, if only in part, in web seen under fewer lights than there are."""
+        top, bottom = each.box_px[1], each.box_px[3]
+        degraded = (coverage for coverage in self.not_inspected if coverage.state == "degraded")
+        return any(coverage.from_row < bottom and top < coverage.to_row for coverage in degraded)
 
 
 @dataclass
@@ -94,14 +100,14 @@ class Heard:
     polygons: dict[int, list[list[Polygon]]] = field(default_factory=dict)
     labels: dict[int, str] = field(default_factory=dict)
     merged: dict[int, int] = field(default_factory=dict)
-    unseen: list[Coverage] = field(default_factory=list)
+    not_inspected: list[Coverage] = field(default_factory=list)
 
     def take(self, bodies: Sequence[Defect | Coverage | Alarm]) -> None:
         """Listen to event bodies as they are published."""
         for body in bodies:
             if not isinstance(body, Defect):
-                if isinstance(body, Coverage) and body.state == "uninspected":
-                    self.unseen.append(body)
+                if isinstance(body, Coverage) and body.state != "inspected":
+                    self.not_inspected.append(body)
                 continue
             self.labels[body.id] = body.label
             if body.contour_mm:
@@ -138,8 +144,8 @@ def compare(
     for event in events:
         found[event.here][event.mask > 0] = event.class_index
     unseen = np.zeros(truth.shape[0], bool)
-    for coverage in heard.unseen:
-        unseen[coverage.from_row : coverage.to_row] = True
+    for coverage in heard.not_inspected:
+        unseen[coverage.from_row : coverage.to_row] |= coverage.state == "uninspected"
     least_mm2 = {label: rules.rule(label).min_area_mm2 for label in classes[1:]}
     scores: dict[str, Score] = {}
     judged: list[Judged] = []
@@ -151,7 +157,7 @@ def compare(
         hits, asked = fates.count("found"), fates.count("found") + fates.count("missed")
         scores[label] = Score.of(asked, hits, len(own), len(own) - len(false))
         judged += planted + false
-    return Comparison(scores, least_mm2, judged, heard.unseen, found)
+    return Comparison(scores, least_mm2, judged, heard.not_inspected, found)
 
 
 def _false(events: Sequence[_Event], pixels: U8, truth: U8, classes: Sequence[str]) -> tuple[list[Judged], U8]:
