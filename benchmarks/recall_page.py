@@ -1,5 +1,6 @@
 """The ablation of `benchmarks.recall` as a page that opens from disk."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +48,8 @@ class Result:
         Approximation of the Poisson limit by Wilson and Hilferty (1931).
         """
         above = self.false_events + 1
-        return float(above) * (1 - 1 / (9 * above) + 1.645 / (3 * above**0.5)) ** 3 / self.web_m2
+        limit: float = above * (1 - 1 / (9 * above) + 1.645 / (3 * math.sqrt(above))) ** 3
+        return limit / self.web_m2
 
 
 def write_page(folder: Path, results: dict[str, Result], dense: str, stained: str, model: str, how: str) -> None:

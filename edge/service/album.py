@@ -26,11 +26,11 @@ class Pictures:
 class Album:
     """Watches surfaces, classes and events of one roll, whichever threads they come from.
 
-    `labels` by class index; `web_mm`: the length expected; `truth` is shown where it is known.
+    `labels` by class index; `web_mm`: the length expected, None where nobody knows; `truth` is shown where it is known.
     """
 
     def __init__(
-        self, labels: Sequence[str], width_px: int, pitch_mm: float, web_mm: float, truth: Truth | None = None
+        self, labels: Sequence[str], width_px: int, pitch_mm: float, web_mm: float | None, truth: Truth | None = None
     ) -> None:
         self._maps = {
             ROLL_MAP: RollMap(labels[1:], width_px, pitch_mm, web_mm, "relief"),

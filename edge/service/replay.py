@@ -26,7 +26,6 @@ from edge.service.progress import web_progress
 from edge.service.report import EVENTS, OUTBOX, REPORT, Report, fresh_folder, joined, write_report
 from edge.service.stopping import stop_on_ctrl_c
 
-UNKNOWN_WEB_MM = 1000.0
 _FILES = (EVENTS, REPORT, PAGE, ROLL_MAP, ROLL_ALBEDO, OUTBOX, f"{OUTBOX}-wal", f"{OUTBOX}-shm")
 
 
@@ -83,7 +82,7 @@ def replay(
         writer, warnings = _writer(outbox, config, roll, model, calibration, stack)
         said = _Said([*notes, *warnings])
         pitch_mm = calibration.pitch_mm or model.info.pitch_mm
-        album = Album(model.info.classes, calibration.width, pitch_mm, source.web_mm or UNKNOWN_WEB_MM, truth)
+        album = Album(model.info.classes, calibration.width, pitch_mm, source.web_mm, truth)
         watchers.surface.append(album.add_surface)
         watchers.classes.append(album.add_classes)
 

@@ -17,7 +17,7 @@ from edge.service.pictures import Colour, Look, colour_of, next_round
 
 _MAP_PX, _TALLEST_PX = 1600, 1300
 _ASPECT = 1.6
-_MOST_ROWS = 48
+_FOLD_PX = 2400
 _MARGIN, _GAP, _HEADER, _NARROWEST_PX = 28, 40, 74, 760
 _WHITE, _INK, _PALE = (255, 255, 255), (48, 36, 28), (150, 150, 150)
 UNSEEN, DEGRADED = (90, 90, 250), (80, 200, 250)
@@ -30,7 +30,7 @@ Box = tuple[int, int, int, int]
 class RollMap:
     """Gathers a roll into a picture of one layer of its look.
 
-    `labels` without background; `web_mm`: the length expected. A longer web is drawn smaller.
+    `labels` without background; `web_mm`: the length expected, None where nobody knows. A longer web is drawn smaller.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class RollMap:
         labels: Sequence[str],
         width_px: int,
         pitch_mm: float,
-        web_mm: float,
+        web_mm: float | None,
         layer: Literal["relief", "albedo"] = "relief",
         colours: Sequence[Colour] | None = None,
     ) -> None:
@@ -48,19 +48,21 @@ class RollMap:
         self._layer = layer
         self._pitch_mm = pitch_mm
         self._width_mm = width_px * pitch_mm
-        rows = max(1, round(math.sqrt(web_mm / self._width_mm / _ASPECT)))
-        row_mm = math.ceil(web_mm / rows / self._width_mm * 10 - 1e-9) * self._width_mm / 10
+        expected_mm = web_mm or self._width_mm
+        rows = max(1, round(math.sqrt(expected_mm / self._width_mm / _ASPECT)))
+        row_mm = math.ceil(expected_mm / rows / self._width_mm * 10 - 1e-9) * self._width_mm / 10
         finest = (4.0 if rows == 1 else 1.0) / pitch_mm
         self._px_per_mm = min(finest, _MAP_PX / row_mm, _TALLEST_PX / (rows * self._width_mm))
         self._row_px = math.ceil(row_mm * self._px_per_mm - 1e-6)
         self._row_mm = self._row_px / self._px_per_mm
         self._bands: list[U8] = []
+        self._seen_mm = 0.0
         self._not_inspected: list[Coverage] = []
 
     @property
     def size_px(self) -> tuple[int, int]:
         """Width and height of the picture."""
-        height, width = self._band_px
+        height, width = self._band_px[0], self._shown_px
         rows = max(1, len(self._bands))
         return max(_NARROWEST_PX, width + 2 * _MARGIN), _HEADER + rows * (height + _GAP)
 
@@ -118,14 +120,14 @@ class RollMap:
         """Put the bands under one another with scale and legend, as PNG."""
         for coverage in self._not_inspected:
             self._hatch(coverage)
-        band_height, band_width = self._band_px
+        band_height, band_width = self._band_px[0], self._shown_px
         width, height = self.size_px
         sheet = np.full((height, width, 3), 255, np.uint8)
         _text(sheet, title, (_MARGIN, 28), 0.7)
         self._legend(sheet, 56)
         for row, band in enumerate(self._bands):
             top = _HEADER + row * (band_height + _GAP)
-            sheet[top : top + band_height, _MARGIN : _MARGIN + band_width] = band
+            sheet[top : top + band_height, _MARGIN : _MARGIN + band_width] = band[:, :band_width]
             cv2.rectangle(sheet, (_MARGIN - 1, top - 1), (_MARGIN + band_width, top + band_height), _PALE, 1)
             self._scale(sheet, row, top + band_height)
         cv2.imwrite(str(path), sheet)
@@ -135,15 +137,26 @@ class RollMap:
         """Height and width of a row of the map."""
         return max(1, math.ceil(self._width_mm * self._px_per_mm)), self._row_px
 
+    @property
+    def _shown_px(self) -> int:
+        """Width of what is shown of a row: a single one ends with the web."""
+        return min(self._row_px, math.ceil(self._seen_mm * self._px_per_mm)) if len(self._bands) == 1 else self._row_px
+
     def _make_room(self, to_mm: float) -> None:
+        self._seen_mm = max(self._seen_mm, to_mm)
         while math.ceil(to_mm / self._row_mm - 1e-9) > len(self._bands):
-            if len(self._bands) >= _MOST_ROWS:
+            if len(self._bands) > 1 and (len(self._bands) + 1) * (self._band_px[0] + _GAP) > _FOLD_PX:
                 self._fold()
             else:
-                self._bands.append(np.full((*self._band_px, 3), 255, np.uint8))
+                self._bands.append(self._empty_band())
+
+    def _empty_band(self) -> U8:
+        return np.full((*self._band_px, 3), 255, np.uint8)
 
     def _fold(self) -> None:
         """Two rows become one of half the size."""
+        if len(self._bands) % 2:
+            self._bands.append(self._empty_band())
         pairs = [np.hstack(self._bands[row : row + 2]) for row in range(0, len(self._bands), 2)]
         self._row_mm, self._px_per_mm = 2 * self._row_mm, self._px_per_mm / 2
         height, width = self._band_px
@@ -160,9 +173,9 @@ class RollMap:
             x += 42 + cv2.getTextSize(text, _FONT, 0.5, 1)[0][0]
 
     def _scale(self, sheet: U8, row: int, bottom: int) -> None:
-        step = next_round(self._row_mm / 10)
+        step = next_round(self._shown_px / self._px_per_mm / 10)
         first = math.ceil(row * self._row_mm / step - 1e-9)
-        last = math.floor((row + 1) * self._row_mm / step + 1e-9)
+        last = math.floor((row * self._row_mm + self._shown_px / self._px_per_mm) / step + 1e-9)
         for mark in range(first, last + 1):
             x = _MARGIN + round((mark * step - row * self._row_mm) * self._px_per_mm)
             cv2.line(sheet, (x, bottom), (x, bottom + 6), _INK, 1)

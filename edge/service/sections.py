@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.core.types import U8, ClassMap, Defect
-from edge.service.pictures import Look, colour_of, in_colour, next_round
+from edge.service.pictures import Colour, Look, colour_of, in_colour, next_round
 
 SHOWN = 6
 _SECTION_PX = 2_000_000
@@ -53,6 +53,7 @@ class Sections:
         self._pitch_mm = pitch_mm
         self._length = max(64, min(_MOST_ROWS, _SECTION_PX // width_px))
         self._kept: dict[int, Section] = {}
+        self._merged: dict[int, int] = {}
 
     def add(self, look: Look) -> None:
         """Remember a strip."""
@@ -73,6 +74,8 @@ class Sections:
 
     def add_event(self, defect: Defect) -> None:
         """Remember the outline of a defect, where the web it lies in is kept."""
+        if defect.merged_into is not None:
+            self._merged[defect.id] = defect.merged_into
         for polygon in defect.contour_mm:
             points = np.asarray(polygon, np.float64) / self._pitch_mm
             first, last = (int(row // self._length) for row in (points[:, 1].min(), points[:, 1].max()))
@@ -91,7 +94,7 @@ class Sections:
             for layer in _LAYERS:
                 paths[layer] = folder / f"{from_mm:.0f}mm_{layer}.jpg"
                 cv2.imwrite(str(paths[layer]), self._picture(section, layer), [cv2.IMWRITE_JPEG_QUALITY, 92])
-            defects = len({defect.id for defect, _ in section.outlines})
+            defects = len({self._number(defect) for defect, _ in section.outlines})
             written.append(SectionFiles(from_mm, to_mm, defects, paths))
         return written
 
@@ -113,18 +116,18 @@ class Sections:
             along = points[:, 1] - section.first_row
             outline = np.rint(np.stack([along, points[:, 0]], axis=1) - 0.5).astype(np.int32)
             cv2.polylines(picture, [outline], True, colour, 1, cv2.LINE_AA)
-            if defect.id not in named:
-                named.add(defect.id)
-                self._name(picture, defect, outline)
+            number = self._number(defect)
+            if number not in named:
+                named.add(number)
+                _name(picture, number, colour, outline)
         return self._with_ruler(picture, section.first_row)
 
-    def _name(self, picture: U8, defect: Defect, outline: NDArray[np.int32]) -> None:
-        words = str(defect.id)
-        (width, height), _ = cv2.getTextSize(words, _FONT, 0.5, 1)
-        x = min(max(2, int(outline[:, 0].max()) + 4), picture.shape[1] - width - 2)
-        y = min(max(height + 2, int(outline[:, 1].min())), picture.shape[0] - 3)
-        cv2.putText(picture, words, (x, y), _FONT, 0.5, (255, 255, 255), 3, cv2.LINE_AA)
-        cv2.putText(picture, words, (x, y), _FONT, 0.5, colour_of(self._labels.index(defect.label)), 1, cv2.LINE_AA)
+    def _number(self, defect: Defect) -> int:
+        """That of what it turned out to be."""
+        number = defect.id
+        while number in self._merged:
+            number = self._merged[number]
+        return number
 
     def _with_ruler(self, picture: U8, first_row: int) -> U8:
         """With millimetres from the start of the roll below it and across the web at its left."""
@@ -145,3 +148,13 @@ class Sections:
             cv2.line(sheet, (_RULER_PX - 7, y), (_RULER_PX - 1, y), _INK, 1)
             cv2.putText(sheet, f"{mark * step_mm:g}", (4, y + 5), _FONT, 0.5, _INK, 1, cv2.LINE_AA)
         return np.asarray(sheet, np.uint8)
+
+
+def _name(picture: U8, number: int, colour: Colour, outline: NDArray[np.int32]) -> None:
+    """Write a defect's number beside its outline (k, 2) of (along, across) pixels."""
+    words = str(number)
+    (width, height), _ = cv2.getTextSize(words, _FONT, 0.5, 1)
+    x = min(max(2, int(outline[:, 0].max()) + 4), picture.shape[1] - width - 2)
+    y = min(max(height + 2, int(outline[:, 1].min())), picture.shape[0] - 3)
+    cv2.putText(picture, words, (x, y), _FONT, 0.5, (255, 255, 255), 3, cv2.LINE_AA)
+    cv2.putText(picture, words, (x, y), _FONT, 0.5, colour, 1, cv2.LINE_AA)
