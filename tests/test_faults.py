@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge.assembly.assembler import Assembler
-from edge.assembly.witness import LightWitness
+from edge.core.light_witness import LightWitness
 from edge.core.calibration import Calibration
 from edge.core.config import Config, EventsConfig
 from edge.core.errors import ConfigError

@@ -13,7 +13,7 @@ import numpy as np
 
 from edge.assembly.kernel import lay_rows
 from edge.assembly.row_map import RowMap, View, Views
-from edge.assembly.witness import LightWitness
+from edge.core.light_witness import LightWitness
 from edge.core.calibration import Calibration
 from edge.core.errors import CalibrationError
 from edge.core.memory import empty_on_page

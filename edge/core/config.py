@@ -12,7 +12,7 @@ from msgspec import Meta
 from edge.core.errors import ConfigError
 from edge.core.toml_file import read_toml
 
-Positive = Annotated[float, Meta(gt=0)]
+Positive = Annotated[float, Meta(ge=1e-6, le=1e6)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 
@@ -39,7 +39,7 @@ class SegmentationConfig(_Section, frozen=True):
 class ClassRule(_Section, frozen=True):
     """What of a class is worth reporting: smallest area and smallest peak score."""
 
-    min_area_mm2: Annotated[float, Meta(ge=0)] = 0.2
+    min_area_mm2: Annotated[float, Meta(ge=0, le=1e6)] = 0.2
     min_score: Fraction = 0.0
 
 
@@ -63,12 +63,42 @@ class EventsConfig(_Section, frozen=True):
     heartbeat_s: Positive = 1.0
 
 
+class LightConfig(_Section, frozen=True):
+    """One strobed light: how long and how strongly the camera sees it, and which of the camera's user outputs fires it
+    (None: the output of the light's own number)."""
+
+    exposure_us: Positive = 20.0
+    gain_db: Annotated[float, Meta(ge=0, le=48)] = 0.0
+    output: Annotated[int, Meta(ge=0, le=31)] | None = None
+
+
+class CameraConfig(_Section, frozen=True):
+    """`device`: "simulated", or the id, serial number, user-defined name or model of a GenICam camera; `producers`: GenTL
+    files (.cti) or folders of them, besides GENICAM_GENTL64_PATH. `width_px` and `height_px` None: those of the
+    calibration. `strobe`: who steps through the lights, the camera's `sequencer` or an external `controller` that
+    counts triggers; `trigger`: the input that fires an exposure (the encoder's divided pulses). `encoder_mm_per_count`:
+    web that passes per count of the encoder. `ring_slots`: exposures that may wait to be inspected.
+    """
+
+    device: str = "simulated"
+    producers: list[Path] = []
+    width_px: Annotated[int, Meta(ge=16, le=16384)] | None = None
+    height_px: Annotated[int, Meta(ge=8, le=4096)] | None = None
+    pixel_format: str = "Mono8"
+    trigger: str = "Line1"
+    strobe: Literal["sequencer", "controller"] = "sequencer"
+    lights: list[LightConfig] = msgspec.field(default_factory=lambda: [LightConfig()] * 4)
+    encoder_mm_per_count: Positive = 0.01
+    ring_slots: Annotated[int, Meta(ge=8, le=4096)] = 128
+
+
 class Config(_Section, frozen=True):
     """The whole configuration; every key has a default."""
 
     line: str = "line"
     roll: str = ""
     calibration: Path | None = None
+    camera: CameraConfig = CameraConfig()
     assembly: AssemblyConfig = AssemblyConfig()
     segmentation: SegmentationConfig = SegmentationConfig()
     defects: DefectsConfig = DefectsConfig()

@@ -6,6 +6,7 @@
     ├── ImportFolderError       image folder or lights file that cannot become a recording
     ├── CalibrationError        a calibration that is damaged, of another size, or cannot be solved
     ├── ModelError              a model file that is damaged, does not describe itself, or does not fit
+    ├── CameraError             no such camera or producer, or one that cannot do what is asked of it
     ├── EventsError             an address in use, an outbox that cannot be written
     └── MissingExtra            a part of Foilsight that is not installed
 
@@ -35,6 +36,10 @@ class CalibrationError(FoilsightError):
 
 class ModelError(FoilsightError):
     """A model file that is damaged, does not describe itself, or does not fit the surface."""
+
+
+class CameraError(FoilsightError):
+    """No such producer or camera, or one that cannot do what the configuration asks of it."""
 
 
 class EventsError(FoilsightError):

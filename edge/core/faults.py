@@ -9,7 +9,9 @@ from msgspec import Meta
 from edge.core.errors import ConfigError
 from edge.core.toml_file import read_toml
 
-FaultKind = Literal["lost", "repeated", "swapped", "incomplete", "dark", "encoder_jump", "encoder_jitter"]
+FrameFaultKind = Literal["lost", "repeated", "swapped", "incomplete", "dark", "encoder_jump", "encoder_jitter"]
+CameraFaultKind = Literal["late", "wrong_light", "lamp_dying", "trigger_stops", "device_lost", "hang", "crash"]
+FaultKind = FrameFaultKind | CameraFaultKind
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,6 +20,11 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     `lost`, `repeated`, `incomplete` frames; `swapped`: two neighbours each claim the other's light; `dark`: the lamp
     gives `value` of its light; `encoder_jump`: from here on the encoder is off by `value` mm; `encoder_jitter`: it
     scatters by `value` mm (one standard deviation).
+
+    Only a camera can play these: `late`: the frame is delivered `value` s late; `wrong_light`: light number `value`
+    fires instead; `lamp_dying`: the lamp loses the part `value` of its light with every frame of its own;
+    `trigger_stops` and `device_lost`: no exposure, or no device, for `value` s; `hang`: every buffer comes incomplete
+    for `value` s; `crash`: the producer takes its process down.
     """
 
     kind: FaultKind

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 
-from edge.core.faults import Fault, FaultKind, FaultScript
+from edge.core.errors import ConfigError
+from edge.core.faults import Fault, FaultKind, FaultScript, FrameFaultKind
 from edge.core.types import Frame
 
 
@@ -29,7 +31,13 @@ class _Playing:
 
 
 def with_faults(frames: Iterable[Frame], script: FaultScript) -> Iterator[Frame]:
-    """The frames as they arrive where the script has its way. Positions in the script count from the first frame."""
+    """The frames as they arrive where the script has its way. Positions in the script count from the first frame.
+
+    Raises ConfigError for a kind that only a camera can play.
+    """
+    for fault in script.fault:
+        if fault.kind not in get_args(FrameFaultKind):
+            raise ConfigError(f"the fault {fault.kind} needs a camera: give the script to foilsight run instead")
     playing = [_Playing(fault) for fault in script.fault]
     first_mm: float | None = None
     off_mm = 0.0
