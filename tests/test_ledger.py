@@ -1,6 +1,7 @@
 """The ledger: rows in, each exactly once, said truly."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_assembly import PITCH_MM, assembled, calibration_of, frame_at
@@ -17,7 +18,9 @@ def entered(seen: np.ndarray, pieces: list[int]) -> tuple[Ledger, list[Coverage]
     records = []
     for part in np.split(seen, np.cumsum(pieces)[np.cumsum(pieces) < len(seen)]):
         if len(part):
-            records += ledger.push(part[:, None])
+            ledger.push(part[:, None])
+            records += ledger.decide(len(part) // 2)
+            records += ledger.decide(len(part) - len(part) // 2)
     return ledger, records + ledger.finish()
 
 
@@ -58,6 +61,15 @@ def test_good_web_is_reported_every_hundred_millimetres() -> None:
     assert [record.to_row for record in records] == [2000, 4000, 6000, 8000, 9000]
 
 
+def test_rows_nobody_decided_are_not_covered() -> None:
+    ledger = Ledger(calibration_of(HEIGHT, 4), PITCH_MM)
+    ledger.push(np.full((5000, 1), 15, np.uint8))
+    assert [record.to_row for record in ledger.decide(2100)] == [2000]
+    with pytest.raises(ValueError, match="2900 rows"):
+        ledger.finish()
+    assert ledger.totals.rows == 2000
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     steps=st.lists(st.sampled_from([0.0, 1.0, 2.0, 2.4, 3.0, 4.0, 7.5, 60.0]), min_size=1, max_size=60),
@@ -74,8 +86,10 @@ def test_ledger_adds_up_for_any_schedule(steps: list[float], lost: set[int], tor
         return
     calibration = calibration_of(HEIGHT, 4, sign=sign)
     assembler, ledger = Assembler(calibration, 16, PITCH_MM), Ledger(calibration, PITCH_MM)
-    records = [record for strip in assembled(assembler, kept) for record in ledger.push(strip.lights_seen)]
-    records += ledger.finish()
+    strips = assembled(assembler, kept)
+    for strip in strips:
+        ledger.push(strip.lights_seen)
+    records = [record for strip in strips for record in ledger.decide(strip.rows)] + ledger.finish()
     length_mm = abs(kept[-1].encoder_mm - kept[0].encoder_mm) + HEIGHT * PITCH_MM
     assert abs(ledger.totals.rows * PITCH_MM - length_mm) < PITCH_MM
     said = states(records)

@@ -40,7 +40,7 @@ class Watchers:
 class Inspection:
     """One roll under inspection.
 
-    `publish` gets event bodies as soon as they are known. `notes` says what had to be assumed. Raises
+    `publish` gets event bodies as soon as they are known: rows of web are covered only after the defects in them. `notes` says what had to be assumed. Raises
     CalibrationError for frames that do not fit.
     """
 
@@ -106,7 +106,7 @@ class Inspection:
 
     def _inspect(self, strips: Iterable[Strip]) -> None:
         for strip in strips:
-            self._emit(self._ledger.push(strip.lights_seen))
+            self._ledger.push(strip.lights_seen)
             surface = self._solver.solve(strip)
             for watch in self._watchers.surface:
                 watch(surface)
@@ -117,6 +117,7 @@ class Inspection:
             for watch in self._watchers.classes:
                 watch(class_map)
             self._emit(self._joiner.push(class_map))
+            self._emit(self._ledger.decide(class_map.rows))
 
     def _alarms(self, frame: Frame) -> list[Alarm]:
         risen = [kind for kind in _ALARMS if kind not in self._told and getattr(self._assembler.counts, kind)]

@@ -40,6 +40,7 @@ _TOO_FEW = _Verdict("uninspected", "seen under too few lights")
 class Ledger:
     """Turns the lights each row was seen under into coverage, a record at each change and at least every 100 mm.
 
+    A row is in no record before it is decided: until then nobody has looked for defects in it.
     The uninspected rows that open the roll, no more than a frame's height, are its lead-in (`why` "start"); those that
     close it its lead-out ("end").
     """
@@ -53,17 +54,25 @@ class Ledger:
         self._open = _Verdict("uninspected", START)
         self._from_row = 0
         self._to_row = 0
+        self._undecided: U8 = np.empty((0, -(-calibration.lights // 8)), np.uint8)
 
-    def push(self, lights_seen: U8) -> list[Coverage]:
-        """Enter the next rows; `lights_seen` (rows, ceil(n/8)) u8 bit mask as in `Strip`."""
+    def push(self, lights_seen: U8) -> None:
+        """Remember the next rows; `lights_seen` (rows, ceil(n/8)) u8 bit mask as in `Strip`."""
+        self._undecided = np.concatenate([self._undecided, lights_seen])
+
+    def decide(self, rows: int) -> list[Coverage]:
+        """Enter the next `rows` of those remembered: what is in them has been told."""
         records: list[Coverage] = []
+        lights_seen, self._undecided = self._undecided[:rows], self._undecided[rows:]
         changes = np.flatnonzero((lights_seen[1:] != lights_seen[:-1]).any(axis=1)) + 1
         for first, last in zip([0, *changes], [*changes, len(lights_seen)], strict=True):
             self._enter(self._judge(lights_seen[first]), int(last - first), records)
         return records
 
     def finish(self) -> list[Coverage]:
-        """Close the roll."""
+        """Close the roll. Raises ValueError while rows are undecided."""
+        if len(self._undecided):
+            raise ValueError(f"{len(self._undecided)} rows of web were assembled and never decided")
         records: list[Coverage] = []
         if self._open == _TOO_FEW:
             end_from = max(self._from_row, self._to_row - self._calibration.height)
