@@ -5,9 +5,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from conftest import files_of_at_most
 
+from edge.core.errors import EventsError
 from edge.core.types import F32, U8, ClassMap, Surface
-from edge.service.pictures import Crop, Look, next_round, palette
+from edge.service.pictures import Crop, Look, file_name, next_round, palette, write_picture
+from edge.service.report import writing
 from edge.service.roll_map import RollMap
 from edge.service.sections import SHOWN, Sections
 
@@ -104,6 +107,18 @@ def test_a_web_without_defects_leaves_a_specimen(tmp_path: Path) -> None:
     sections.add(look_of(100, 0, 80, 64))
     (section,) = sections.write(tmp_path)
     assert (section.from_mm, section.to_mm, section.defects) == (0.0, 8.0, 0)
+
+
+def test_a_label_of_any_letters_names_a_file_of_the_folder(tmp_path: Path) -> None:
+    write_picture(tmp_path / f"{file_name('../a b/ä')}.png", np.zeros((3, 3, 3), np.uint8))
+    (written,) = tmp_path.iterdir()
+    assert written.suffix == ".png" and cv2.imdecode(np.fromfile(written, np.uint8), 1).shape == (3, 3, 3)
+
+
+def test_a_full_disk_is_no_silence(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (200, 200, 3), np.uint8)
+    with pytest.raises(EventsError, match="cannot be written"), files_of_at_most(4096), writing(tmp_path):
+        write_picture(tmp_path / "noise.png", noise)
 
 
 def test_round_lengths() -> None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from edge.core.types import U8
@@ -12,8 +11,8 @@ from edge.service import markup
 from edge.service.markup import Html, text
 from edge.service.matching import DILATION_PX, FOUND_SHARE, TRUE_SHARE, Comparison, Fate, Judged, Score, interval
 from edge.service.page import class_legend, named, panel_legend
-from edge.service.pictures import Colour, Crop, Look, colour_of, palette
-from edge.service.report import fresh_folder
+from edge.service.pictures import Colour, Crop, Look, colour_of, file_name, palette, write_picture
+from edge.service.report import fresh_folder, writing
 from edge.service.roll_map import RollMap
 
 PAGE, MAP, OBJECTS = "evaluation.html", "evaluation_map.png", "objects"
@@ -72,7 +71,11 @@ class EvaluationPage:
             crop.add(look)
 
     def write(self) -> None:
-        """Write page and pictures."""
+        """Write page and pictures. Raises EventsError."""
+        with writing(self._folder):
+            self._write()
+
+    def _write(self) -> None:
         for each in sorted(self._comparison.judged, key=lambda each: list(_FATES).index(each.fate)):
             self._map.count(_TITLES[each.fate])
             for outline in each.outline_px:
@@ -104,9 +107,9 @@ class EvaluationPage:
             if each.fate != fate:
                 continue
             crop.add_classes(self._comparison.found[crop.rows], crop.rows.start)
-            path = self._folder / OBJECTS / f"{fate}_{each.label}_{number}.png"
+            path = self._folder / OBJECTS / f"{fate}_{file_name(each.label)}_{number}.png"
             sheet = crop.sheet(colours, self._pitch_mm, self._truth[crop.rows, crop.columns])
-            cv2.imwrite(str(path), sheet)
+            write_picture(path, sheet)
             caption = f"{named(each.label)} at {self._place(each)}: {self._why(each)}"
             figures.append(markup.figure(f"{OBJECTS}/{path.name}", caption, f"{fate} {named(each.label)}"))
         if not figures:

@@ -5,10 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-
 from edge.core.types import U8, ClassMap, Defect
-from edge.service.pictures import SIDES_PX, Crop, Look, palette
+from edge.service.pictures import SIDES_PX, Crop, Look, file_name, palette, write_picture
 
 Truth = Callable[[int, int], U8]
 """Planted classes (rows, width) u8 of `rows` web rows from `first_row` on."""
@@ -60,11 +58,14 @@ class Gallery:
         del kept[SHOWN_PER_CLASS:]
 
     def write(self, folder: Path) -> list[tuple[Defect, Path]]:
-        """Write one PNG a defect into a folder; gives them with their defects, largest first, class by class."""
+        """Write one PNG a defect into a folder; gives them with their defects, largest first, class by class.
+
+        Raises OSError.
+        """
         written = []
         for picture in (picture for pictures in self._kept.values() for picture in pictures):
-            path = folder / f"{picture.defect.label}_{picture.defect.id}.png"
-            cv2.imwrite(str(path), picture.sheet)
+            path = folder / f"{file_name(picture.defect.label)}_{picture.defect.id}.png"
+            write_picture(path, picture.sheet)
             written.append((picture.defect, path))
         return written
 

@@ -71,11 +71,15 @@ def named(label: str) -> str:
     return label.replace("_", " ")
 
 
+def _counted(defects: int) -> str:
+    return "1 defect" if defects == 1 else f"{defects:,} defects"
+
+
 def _verdict(report: Report) -> Html:
     seen_mm, area_m2 = report.seen_mm, report.seen_m2
     seen = f"{seen_mm:,.1f} mm of web, {report.width_mm:.1f} mm wide, were inspected ({area_m2:.4f} m²)."
     found = len(report.defects)
-    words = f"{found:,} {'defect' if found == 1 else 'defects'} found" if found else "Nothing found"
+    words = f"{_counted(found)} found" if found else "Nothing found"
     if report.uninspected_mm:
         words += f", but {report.uninspected_mm:,.1f} mm inside the roll were not seen"
     elif not seen_mm:
@@ -174,7 +178,7 @@ def _sections(pictures: Pictures, labels: Sequence[str]) -> list[Html]:
         return []
     shown = []
     for number, (section, _) in enumerate(pictures.sections, start=1):
-        title = f"{number}: {section.from_mm:,.1f} to {section.to_mm:,.1f} mm, {section.defects:,} defects"
+        title = f"{number}: {section.from_mm:,.1f} to {section.to_mm:,.1f} mm, {_counted(section.defects)}"
         images = [
             markup.figure(f"{path.parent.name}/{path.name}", layer, title, "low")
             for layer, path in section.paths.items()

@@ -1,6 +1,8 @@
 """How surfaces, classes and truth look: planes of 8 bits, and sheets that show one place of the web in all of them."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -194,6 +196,17 @@ def next_round(least: float) -> float:
     """The smallest of 1, 2, 5, 10, 20, ... (or 0.5, 0.2, ...) that is not below `least`."""
     power = 10.0 ** np.floor(np.log10(least))
     return float(next(m * power for m in (1.0, 2.0, 5.0, 10.0) if m * power >= least * (1 - 1e-9)))
+
+
+def write_picture(path: Path, picture: U8) -> None:
+    """Write a picture as PNG or JPEG, as the name says. Raises OSError."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix == ".jpg" else []
+    path.write_bytes(bytes(cv2.imencode(path.suffix, picture, quality)[1]))
+
+
+def file_name(label: str) -> str:
+    """A label as a part of a file's name."""
+    return re.sub(r"[^\w-]", "_", label)
 
 
 def normal_ball() -> bytes:

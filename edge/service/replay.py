@@ -23,7 +23,7 @@ from edge.service.gallery import Truth
 from edge.service.keeping import ClassKeeper, SurfaceKeeper
 from edge.service.page import PAGE, write_page
 from edge.service.progress import web_progress
-from edge.service.report import EVENTS, OUTBOX, REPORT, Report, fresh_folder, joined, write_report
+from edge.service.report import EVENTS, OUTBOX, REPORT, Report, fresh_folder, joined, write_report, writing
 from edge.service.stopping import stop_on_ctrl_c
 
 _FILES = (EVENTS, REPORT, PAGE, ROLL_MAP, ROLL_ALBEDO, OUTBOX, f"{OUTBOX}-wal", f"{OUTBOX}-shm")
@@ -98,8 +98,10 @@ def replay(
         if stopped:
             said.notes.append(f"stopped by hand after {inspection.web_mm:.0f} mm")
         report = _report(inspection, seconds, stopped, name, roll, backend, model, calibration, said)
-        write_report(folder, report, outbox)
-        write_page(folder, report, model.info.classes[1:], album.write(folder, f"{name}   {report.web_mm:,.0f} mm"))
+        with writing(folder):
+            write_report(folder, report, outbox)
+            pictures = album.write(folder, f"{name}   {report.web_mm:,.0f} mm")
+            write_page(folder, report, model.info.classes[1:], pictures)
     return report
 
 

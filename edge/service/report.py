@@ -1,6 +1,7 @@
 """What a replay leaves behind: `report.json`, `events.jsonl`, `outbox.sqlite`, and pictures of roll and defects."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -67,7 +68,7 @@ def fresh_folder(folder: Path, files: Sequence[str], folders: Sequence[str]) -> 
 
     Raises EventsError.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name in files:
             (folder / name).unlink(missing_ok=True)
@@ -75,6 +76,13 @@ def fresh_folder(folder: Path, files: Sequence[str], folders: Sequence[str]) -> 
             pictures.mkdir(exist_ok=True)
             for picture in (*pictures.glob("*.png"), *pictures.glob("*.jpg")):
                 picture.unlink()
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """While the block writes into a report folder. Raises EventsError."""
+    try:
+        yield
     except OSError as error:
         raise EventsError(f"{folder}: report cannot be written there ({error.strerror}): choose --report") from error
 

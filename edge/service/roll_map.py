@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.core.types import U8, Coverage, Defect
-from edge.service.pictures import Colour, Look, colour_of, next_round
+from edge.service.pictures import Colour, Look, colour_of, next_round, write_picture
 
 _MAP_PX, _TALLEST_PX = 1600, 1300
 _ASPECT = 1.6
@@ -117,7 +117,7 @@ class RollMap:
         return found
 
     def write(self, path: Path, title: str) -> None:
-        """Put the bands under one another with scale and legend, as PNG."""
+        """Put the bands under one another with scale and legend, as PNG. Raises OSError."""
         for coverage in self._not_inspected:
             self._hatch(coverage)
         band_height, band_width = self._band_px[0], self._shown_px
@@ -130,7 +130,7 @@ class RollMap:
             sheet[top : top + band_height, _MARGIN : _MARGIN + band_width] = band[:, :band_width]
             cv2.rectangle(sheet, (_MARGIN - 1, top - 1), (_MARGIN + band_width, top + band_height), _PALE, 1)
             self._scale(sheet, row, top + band_height)
-        cv2.imwrite(str(path), sheet)
+        write_picture(path, sheet)
 
     @property
     def _band_px(self) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.core.types import U8, ClassMap, Defect
-from edge.service.pictures import Colour, Look, colour_of, in_colour, next_round
+from edge.service.pictures import Colour, Look, colour_of, in_colour, next_round, write_picture
 
 SHOWN = 6
 _SECTION_PX = 2_000_000
@@ -84,7 +84,7 @@ class Sections:
                     self._kept[index].outlines.append((defect, points))
 
     def write(self, folder: Path) -> list[SectionFiles]:
-        """Write the worst sections, in the order of the web, as JPEG, transport to the right."""
+        """Write the worst sections, in the order of the web, as JPEG, transport to the right. Raises OSError."""
         worst = sorted((s for s in self._kept.values() if s.rows), key=lambda section: -section.defect_px)[:SHOWN]
         shown = [section for section in worst if section.defect_px] or worst[:1]
         written = []
@@ -93,7 +93,7 @@ class Sections:
             paths = {}
             for layer in _LAYERS:
                 paths[layer] = folder / f"{from_mm:.0f}mm_{layer}.jpg"
-                cv2.imwrite(str(paths[layer]), self._picture(section, layer), [cv2.IMWRITE_JPEG_QUALITY, 92])
+                write_picture(paths[layer], self._picture(section, layer))
             defects = len({self._number(defect) for defect, _ in section.outlines})
             written.append(SectionFiles(from_mm, to_mm, defects, paths))
         return written
