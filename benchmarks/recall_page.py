@@ -10,7 +10,6 @@ from edge.service.evaluation_page import TARGET, percent
 from edge.service.markup import Html, text
 from edge.service.matching import Score
 from edge.service.page import named
-from edge.service.pictures import colour_of
 
 PAGE = "ablation.html"
 FALSE_PER_M2_TARGET = 1.0
@@ -90,8 +89,7 @@ def _table(
         for name, result in results.items()
         if result.total.planted
     ]
-    legend = markup.legend(markup.swatch(named(label), colour_of(index)) for index, label in enumerate(labels, start=1))
-    return Html(legend + markup.table(("effect", *map(named, labels), "all", counted), rows))
+    return markup.table(("effect", *map(named, labels), "all", counted), rows)
 
 
 def _recall(score: Score) -> Html:
