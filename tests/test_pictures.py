@@ -8,7 +8,8 @@ import pytest
 from conftest import files_of_at_most
 
 from edge.core.errors import EventsError
-from edge.core.types import F32, U8, ClassMap, Surface
+from edge.core.types import F32, U8, ClassMap, Defect, Surface
+from edge.service.album import DEFECTS, SECTIONS, Album
 from edge.service.pictures import Crop, Look, file_name, next_round, palette, write_picture
 from edge.service.report import writing
 from edge.service.roll_map import RollMap
@@ -83,6 +84,40 @@ def test_all_of_the_web_is_on_the_map_however_long(tmp_path: Path, web_mm: float
     assert across > 0 and (middle < 100).all(), "the last strip, where the map says it is"
     (before, *_) = roll_map.boxes(10.0 * (strips - 2), 10.0 * (strips - 1))
     assert (picture[before[1] + down // 2, before[0] + before[2] // 2] > 150).all()
+
+
+def test_an_album_keeps_nothing_of_memory_that_is_used_again(tmp_path: Path) -> None:
+    defect = Defect(
+        id=1,
+        label="spot",
+        phase="closed",
+        box_mm=(1.0, 1.0, 3.0, 3.0),
+        centroid_mm=(2.0, 2.0),
+        area_mm2=4.0,
+        length_mm=2.0,
+        width_mm=2.0,
+        orientation_deg=0.0,
+        score_mean=0.9,
+        score_max=1.0,
+        contour_mm=[[(1.0, 1.0), (3.0, 1.0), (3.0, 3.0)]],
+    )
+    written = []
+    for overwritten in (False, True):
+        album = Album(["background", "spot"], 100, PITCH_MM, 10.0)
+        surface = surface_of(np.linspace(0.5, 1, 10_000, dtype=np.float32).reshape(100, 100))
+        classes = ClassMap(np.eye(100, dtype=np.uint8), np.zeros((100, 100), np.uint8), 0)
+        album.add_surface(surface)
+        album.add_classes(classes)
+        if overwritten:
+            for plane in (surface.normals, surface.albedo, surface.residual, surface.valid, classes.class_index):
+                plane[:] = 0
+        album.add_event(defect)
+        folder = tmp_path / str(overwritten)
+        for name in (folder, folder / DEFECTS, folder / SECTIONS):
+            name.mkdir()
+        album.write(folder, "web")
+        written.append({path.name: path.read_bytes() for path in folder.rglob("*.*")})
+    assert len(written[0]) == 5 and written[0] == written[1]
 
 
 def test_sections_kept_are_those_with_most_defects(tmp_path: Path) -> None:

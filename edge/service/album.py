@@ -1,6 +1,5 @@
 """All pictures of a replay, gathered while the web goes by."""
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ class Pictures:
 
 
 class Album:
-    """Watches surfaces, classes and events of one roll, whichever threads they come from.
+    """Watches surfaces, classes and events of one roll, and keeps none of the memory they lie in.
 
     `labels` by class index; `web_mm`: the length expected, None where nobody knows; `truth` is shown where it is known.
     """
@@ -38,32 +37,28 @@ class Album:
         }
         self._gallery = Gallery(labels, pitch_mm, truth)
         self._sections = Sections(labels, width_px, pitch_mm)
-        self._lock = threading.Lock()
 
     def add_surface(self, surface: Surface) -> None:
         """Picture a strip."""
         look = Look.at(surface)
-        with self._lock:
-            for roll_map in self._maps.values():
-                roll_map.add(look)
-            self._gallery.add(look)
-            self._sections.add(look)
+        for roll_map in self._maps.values():
+            roll_map.add(look)
+        self._gallery.add(look)
+        self._sections.add(look)
 
     def add_classes(self, class_map: ClassMap) -> None:
         """Picture what was decided of a strip."""
-        with self._lock:
-            self._gallery.add_classes(class_map)
-            self._sections.add_classes(class_map)
+        self._gallery.add_classes(class_map)
+        self._sections.add_classes(class_map)
 
     def add_event(self, body: Defect | Coverage) -> None:
         """Mark a defect, or web that was not seen."""
-        with self._lock:
-            for roll_map in self._maps.values():
-                roll_map.add_event(body)
-            if isinstance(body, Defect):
-                self._sections.add_event(body)
-                if body.phase == "closed" and body.merged_into is None:
-                    self._gallery.add_event(body)
+        for roll_map in self._maps.values():
+            roll_map.add_event(body)
+        if isinstance(body, Defect):
+            self._sections.add_event(body)
+            if body.phase == "closed" and body.merged_into is None:
+                self._gallery.add_event(body)
 
     def write(self, folder: Path, title: str) -> Pictures:
         """Write everything into the report folder, that has the folders `DEFECTS` and `SECTIONS`."""

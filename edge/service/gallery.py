@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge.core.types import U8, ClassMap, Defect
@@ -40,8 +40,8 @@ class Gallery:
         self._looks.append(look)
 
     def add_classes(self, class_map: ClassMap) -> None:
-        """Remember what was decided of a strip."""
-        self._class_maps.append(class_map)
+        """Remember what was decided of a strip, as a copy."""
+        self._class_maps.append(replace(class_map, class_index=class_map.class_index.copy()))
         oldest = class_map.first_row - _ROWS_KEPT
         while self._class_maps[0].first_row < oldest:
             self._class_maps.popleft()
