@@ -13,9 +13,9 @@ import numpy as np
 
 from edge.assembly.kernel import lay_rows
 from edge.assembly.row_map import RowMap, View, Views
-from edge.core.light_witness import LightWitness
 from edge.core.calibration import Calibration
 from edge.core.errors import CalibrationError
+from edge.core.light_witness import LightWitness
 from edge.core.memory import empty_on_page
 from edge.core.types import U8, Frame, Pixels, Strip
 

@@ -22,7 +22,7 @@ def _windowed_sinc(x: float) -> Any:
     return 3.0 * np.sin(np.pi * x) * np.sin(np.pi * x / 3.0) / (np.pi * x) ** 2
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@njit(parallel=True, nogil=True, cache=True, fastmath=True)
 def lay_rows(
     planes: F32,
     pool: Any,

@@ -98,7 +98,7 @@ def paint(runs: Runs, left: int, top: int, width: int, height: int) -> U8:
     return mask
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _count_runs(class_index: U8) -> I64:
     rows, width = class_index.shape
     counts = np.zeros(rows, np.int64)
@@ -111,7 +111,7 @@ def _count_runs(class_index: U8) -> I64:
     return counts
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _fill_runs(
     class_index: U8,
     score: U8,
@@ -144,7 +144,7 @@ def _fill_runs(
             score_max[i] = max(score_max[i], s)
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _root(parent: I64, i: int) -> int:
     while parent[i] != i:
         parent[i] = parent[parent[i]]
@@ -152,7 +152,7 @@ def _root(parent: I64, i: int) -> int:
     return i
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _label(row: I64, start: I64, stop: I64, kind: I64, parent: I64) -> int:
     """Turns `parent` into component numbers; returns how many there are. The smaller index is always the root."""
     above = 0
@@ -175,7 +175,7 @@ def _label(row: I64, start: I64, stop: I64, kind: I64, parent: I64) -> int:
     return count
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _sum(
     component: I64,
     row: I64,
@@ -205,7 +205,7 @@ def _sum(
         table[9, k] = row[i] + 1
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _paint(row: I64, start: I64, stop: I64, mask: U8) -> None:
     for i in range(len(row)):
         mask[row[i], start[i] : stop[i]] = 1

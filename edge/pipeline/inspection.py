@@ -1,7 +1,10 @@
 """The stages in their order: frames go in, events come out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 
@@ -9,14 +12,17 @@ from edge.assembly.assembler import Assembler, FrameCounts
 from edge.core.calibration import Calibration
 from edge.core.clock import monotonic_ns, utc_now
 from edge.core.config import Config
-from edge.core.types import Alarm, ClassMap, Coverage, Defect, Frame, Strip, Surface
+from edge.core.types import U8, Alarm, ClassMap, Coverage, Defect, Frame, Strip, Surface
 from edge.defects.joiner import DefectJoiner
 from edge.pipeline.ledger import Ledger, Totals
+from edge.pipeline.stages import Stages
 from edge.segmentation.backend import Backend
 from edge.segmentation.model import ModelInfo
 from edge.segmentation.stream import Segmenter
 from edge.surface.solver import SurfaceSolver
 
+PASSAGES = 4
+"""Strips under way at most: one in each stage and one that waits, so that no hiccup of a stage stops the others."""
 PITCH_TOLERANCE = 0.05
 
 _ALARMS = {
@@ -31,17 +37,41 @@ _ALARMS = {
 
 @dataclass
 class Watchers:
-    """Who else looks at what passes between the stages; each is called with every item, in order."""
+    """Who else looks at what passes between the stages; each is called with every item, in order.
+
+    What they are given lies in memory that is used again as soon as they return: they copy what they keep.
+    """
 
     surface: list[Callable[[Surface], None]] = field(default_factory=list)
     classes: list[Callable[[ClassMap], None]] = field(default_factory=list)
 
 
-class Inspection:
-    """One roll under inspection.
+@dataclass(eq=False)
+class _Passage:
+    """What goes through the stages together: a strip as it is now, and the alarms and the end of the roll behind it.
 
-    `publish` gets event bodies as soon as they are known: rows of web are covered only after the defects in them. `notes` says what had to be assumed. Raises
-    CalibrationError for frames that do not fit.
+    `read_ns`: when the frame that completed it was read.
+    """
+
+    read_ns: int = 0
+    lights_seen: U8 | None = None
+    surface: Surface | None = None
+    class_maps: list[ClassMap] = field(default_factory=list)
+    alarms: list[Alarm] = field(default_factory=list)
+    is_last: bool = False
+
+
+class Inspection:
+    """One roll under inspection; a context manager, whose end leaves no thread behind.
+
+    Three stages at once: assembly and surface in the thread that pushes, segmentation, and, in a third thread, defects,
+    ledger, watchers and `publish`, which gets event bodies in the order of the web: rows are covered only after the
+    defects in them. The same frames give the same events in the same order. `push` waits where the stages behind it
+    are `PASSAGES` strips late.
+
+    An error in any stage ends the inspection: what was complete before it is still published, then `push` or `finish`
+    raises it. Rows that were not decided by then are in no coverage. `notes` says what had to be assumed. Raises
+    CalibrationError for frames that do not fit, ValueError for frames after the end.
     """
 
     def __init__(
@@ -66,7 +96,20 @@ class Inspection:
         self._ledger = Ledger(calibration, self.pitch_mm)
         self._told: set[str] = set()
         self._latencies_ms: list[float] = []
-        self._read_ns = 0
+        self._stages = Stages(
+            [_Passage() for _ in range(PASSAGES)], [("segmentation", self._segment), ("defects", self._tell)]
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._stages.finish()
+        else:
+            self.close()
 
     @property
     def frame_counts(self) -> FrameCounts:
@@ -84,18 +127,28 @@ class Inspection:
         return self._assembler.web_rows * self.pitch_mm
 
     def push(self, frame: Frame) -> None:
-        """Inspect what this frame completes."""
-        self._read_ns = monotonic_ns()
-        self._inspect(self._assembler.push(frame))
-        self._emit(self._alarms(frame))
+        """Inspect what this frame completes, behind what is under way."""
+        read_ns = monotonic_ns()
+        with self._ending_on_error():
+            self._stages.check()
+            for strip in self._assembler.push(frame):
+                self._inspect(strip, read_ns)
+            alarms = self._alarms(frame)
+            if alarms:
+                self._send(read_ns, alarms=alarms)
 
     def finish(self) -> None:
-        """Inspect what is left and close the roll."""
-        self._read_ns = monotonic_ns()
-        self._inspect(self._assembler.finish())
-        self._segmented(self._segmenter.finish())
-        self._emit(self._joiner.finish())
-        self._emit(self._ledger.finish())
+        """Inspect what is left, close the roll, and wait until all of it is published."""
+        read_ns = monotonic_ns()
+        with self._ending_on_error():
+            for strip in self._assembler.finish():
+                self._inspect(strip, read_ns)
+            self._send(read_ns, is_last=True)
+            self._stages.finish()
+
+    def close(self) -> None:
+        """End the threads when all strips that were pushed are through; nothing more can be pushed. Never raises."""
+        self._stages.close()
 
     def latency_ms(self) -> dict[str, float]:
         """From the last frame read to an event published: p50, p99, p999 and max in ms, over all events."""
@@ -104,20 +157,52 @@ class Inspection:
         p50, p99, p999, most = np.percentile(self._latencies_ms, [50, 99, 99.9, 100])
         return {"p50": float(p50), "p99": float(p99), "p999": float(p999), "max": float(most)}
 
-    def _inspect(self, strips: Iterable[Strip]) -> None:
-        for strip in strips:
-            self._ledger.push(strip.lights_seen)
-            surface = self._solver.solve(strip)
-            for watch in self._watchers.surface:
-                watch(surface)
-            self._segmented(self._segmenter.push(surface))
+    @contextmanager
+    def _ending_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
-    def _segmented(self, class_maps: Iterable[ClassMap]) -> None:
-        for class_map in class_maps:
-            for watch in self._watchers.classes:
-                watch(class_map)
-            self._emit(self._joiner.push(class_map))
-            self._emit(self._ledger.decide(class_map.rows))
+    def _inspect(self, strip: Strip, read_ns: int) -> None:
+        self._send(read_ns, lights_seen=strip.lights_seen, surface=self._solver.solve(strip))
+
+    def _send(
+        self,
+        read_ns: int,
+        *,
+        lights_seen: U8 | None = None,
+        surface: Surface | None = None,
+        alarms: Sequence[Alarm] = (),
+        is_last: bool = False,
+    ) -> None:
+        passage = self._stages.take()
+        passage.read_ns, passage.lights_seen, passage.surface = read_ns, lights_seen, surface
+        passage.alarms, passage.is_last = list(alarms), is_last
+        self._stages.send(passage)
+
+    def _segment(self, passage: _Passage) -> None:
+        """The second stage."""
+        passage.class_maps = [] if passage.surface is None else self._segmenter.push(passage.surface)
+        if passage.is_last:
+            passage.class_maps = self._segmenter.finish()
+
+    def _tell(self, passage: _Passage) -> None:
+        """The third stage."""
+        if passage.surface is not None and passage.lights_seen is not None:
+            self._ledger.push(passage.lights_seen)
+            for watch in self._watchers.surface:
+                watch(passage.surface)
+        for class_map in passage.class_maps:
+            for look in self._watchers.classes:
+                look(class_map)
+            self._emit(self._joiner.push(class_map), passage.read_ns)
+            self._emit(self._ledger.decide(class_map.rows), passage.read_ns)
+        self._emit(passage.alarms, passage.read_ns)
+        if passage.is_last:
+            self._emit(self._joiner.finish(), passage.read_ns)
+            self._emit(self._ledger.finish(), passage.read_ns)
 
     def _alarms(self, frame: Frame) -> list[Alarm]:
         risen = [kind for kind in _ALARMS if kind not in self._told and getattr(self._assembler.counts, kind)]
@@ -125,10 +210,10 @@ class Inspection:
         where = f"first seen at frame {frame.frame_id} of light {frame.light}, {frame.encoder_mm:.1f} mm"
         return [Alarm(kind=kind, since=utc_now(), detail=f"{_ALARMS[kind]}, {where}") for kind in risen]
 
-    def _emit(self, bodies: Sequence[Defect | Coverage | Alarm]) -> None:
+    def _emit(self, bodies: Sequence[Defect | Coverage | Alarm], read_ns: int) -> None:
         if bodies:
             self._publish(bodies)
-            self._latencies_ms += [(monotonic_ns() - self._read_ns) / 1e6] * len(bodies)
+            self._latencies_ms += [(monotonic_ns() - read_ns) / 1e6] * len(bodies)
 
 
 def _notes(calibration: Calibration, model: ModelInfo) -> Iterable[str]:

@@ -108,7 +108,7 @@ def replay(
 def _run(inspection: Inspection, source: FrameSource, options: ReplayOptions) -> tuple[float, bool]:
     """Push every frame; returns the seconds it took and whether it was stopped by hand."""
     started = time.perf_counter()
-    with stop_on_ctrl_c() as stop:
+    with stop_on_ctrl_c() as stop, inspection:
         with web_progress("inspecting", source.web_mm, options.quiet) as at:
             for frame in _paced(source.frames(), options.rate, stop):
                 inspection.push(frame)

@@ -211,7 +211,7 @@ SIGNATURE = types.void(
 def compiled() -> Callable[..., None]:
     """The kernel; compiles, or loads what was compiled."""
 
-    @njit(SIGNATURE, parallel=True, cache=True, error_model="numpy")
+    @njit(SIGNATURE, parallel=True, nogil=True, cache=True, error_model="numpy")
     def solve(planes, lights, off_centre, table, start, stop, normals, albedo, residual, valid):  # type: ignore[no-untyped-def]
         width = np.uint64(planes.shape[2])
         plane, out_plane = np.uint64(planes.shape[1]) * width, np.uint64(albedo.size)

@@ -37,7 +37,7 @@ _NAN = np.float32(np.nan)
 _F0, _F1 = np.float32(0), np.float32(1)
 
 # No nnan, no ninf: pixels that are not numbers must come out invalid.
-_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz", "arcp", "afn"}}
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "arcp", "afn"}}
 
 
 class NumbaKernel:
