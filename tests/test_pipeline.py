@@ -2,7 +2,9 @@
 
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count, islice
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from edge.core.types import F32, U8, Alarm, ClassMap, Coverage, Defect, Frame
 from edge.defects.joiner import DefectJoiner
 from edge.pipeline.inspection import PASSAGES, Inspection, Watchers
 from edge.pipeline.ledger import Ledger
-from edge.segmentation.model import ModelInfo
+from edge.segmentation.model import ModelInfo, load_model
+from edge.segmentation.openvino import OpenVinoBackend
 from edge.segmentation.stream import Segmenter
 from edge.surface.solver import SurfaceSolver
 
@@ -59,8 +62,9 @@ def frames_of(rows: int, seed: int = 1, lost: Sequence[int] = (), repeated: Sequ
     return [frame for frame in frames if frame.frame_id not in lost]
 
 
-def serial(frames: Sequence[Frame]) -> list[Body]:
+def serial(frames: Sequence[Frame], watchers: Watchers | None = None) -> list[Body]:
     """The events of the stages called one after another, without alarms."""
+    watchers = watchers or Watchers()
     assembler, solver = Assembler(CALIBRATION, STRIP_ROWS, PITCH_MM), SurfaceSolver(CALIBRATION)
     segmenter = Segmenter(DarkIsBad(), MODEL, WIDTH, STRIP_ROWS, CONFIG.segmentation.window_width_px)
     joiner, ledger = DefectJoiner(MODEL.classes, CONFIG.defects, PITCH_MM, WIDTH), Ledger(CALIBRATION, PITCH_MM)
@@ -68,12 +72,17 @@ def serial(frames: Sequence[Frame]) -> list[Body]:
 
     def decided(class_maps: Sequence[ClassMap]) -> None:
         for class_map in class_maps:
+            for watch in watchers.classes:
+                watch(class_map)
             bodies.extend([*joiner.push(class_map), *ledger.decide(class_map.rows)])
 
     for strips in [*(assembler.push(frame) for frame in frames), assembler.finish()]:
         for strip in strips:
             ledger.push(strip.lights_seen)
-            decided(segmenter.push(solver.solve(strip)))
+            surface = solver.solve(strip)
+            for watch in watchers.surface:
+                watch(surface)
+            decided(segmenter.push(surface))
     decided(segmenter.finish())
     return [*bodies, *joiner.finish(), *ledger.finish()]
 
@@ -216,7 +225,7 @@ def test_an_error_behind_the_network_reaches_the_caller(stage: str) -> None:
     with pytest.raises(EventsError, match="disk is full"):
         run(inspection, frames_of(3000))
     assert calls == 5, "nothing is published behind an error"
-    assert backend.windows < 3000 // STRIP_ROWS // 2, "the stages ahead of it stop"
+    assert backend.windows < 3000 // STRIP_ROWS // 2, "the stages ahead of it end too"
 
 
 def test_a_frame_that_does_not_fit_ends_the_inspection() -> None:
@@ -245,12 +254,15 @@ def test_leaving_the_block_ends_the_threads_whatever_happens() -> None:
 
 
 def test_leaving_the_block_early_does_not_hide_an_error() -> None:
-    with (
-        pytest.raises(ModelError, match="first window"),
-        inspection_of(Told(), DarkIsBad(failing_at(0, ModelError("first window")))) as inspection,
-    ):
-        for frame in frames_of(160):
+    def fail_late(window: int) -> None:
+        time.sleep(0.2)
+        raise ModelError("first window")
+
+    with pytest.raises(ModelError, match="first window"), inspection_of(Told(), DarkIsBad(fail_late)) as inspection:
+        for frame in frames_of(112):
             inspection.push(frame)
+        pushed_all = True
+    assert pushed_all
 
 
 def test_no_more_is_under_way_than_there_are_passages() -> None:
@@ -286,3 +298,66 @@ def test_no_more_is_under_way_than_there_are_passages() -> None:
     assert inspection.latency_ms()["max"] >= 0.5 * waited_ms
     assert inspection.latency_ms()["p50"] < 0.5 * waited_ms, "only what waited was late"
     assert surfaces == list(range(0, 2000, STRIP_ROWS))
+
+
+def looking(into: list[np.ndarray], for_s: float) -> Watchers:
+    """Keeps copies of all planes, and fails where they change while it looks."""
+
+    def look(*planes: np.ndarray) -> None:
+        into.extend(plane.copy() for plane in planes)
+        time.sleep(for_s)
+        for plane, kept in zip(planes, into[-len(planes) :], strict=True):
+            np.testing.assert_array_equal(plane, kept)
+
+    return Watchers(
+        surface=[lambda surface: look(surface.normals, surface.albedo, surface.residual, surface.valid)],
+        classes=[lambda class_map: look(class_map.class_index, class_map.score)],
+    )
+
+
+def test_what_watchers_are_shown_is_right_and_stays_as_it_is_while_they_look() -> None:
+    """Strips and class maps lie in memory that goes round, the short ones at the end of the roll too."""
+    frames = frames_of(1500)
+    shown: list[np.ndarray] = []
+    expected: list[np.ndarray] = []
+    run(inspection_of(Told(), watchers=looking(shown, 0.01)), frames)
+    serial(frames, looking(expected, 0.0))
+    assert len(shown) == len(expected) > 4 * 1500 // STRIP_ROWS
+    for one, other in zip(shown, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_steady_web_takes_no_memory() -> None:
+    """Strips of a megapixel pass, and never is there an array of even a twentieth of one more than before."""
+    height, width, strip_rows, strips = 64, 4096, 256, 6
+    answer = np.zeros((1, strip_rows + 2 * MODEL.halo, 2048), np.uint8)
+
+    class Prepared(DarkIsBad):
+        def infer(self, surface: F32) -> tuple[U8, U8]:
+            return answer, answer
+
+    web = np.full((height, width), 200, np.uint8)
+    frames = (Frame(web, k % 4, k, k * 8 * PITCH_MM, k, 1.0) for k in count())
+    config = Config(assembly=AssemblyConfig(strip_rows=strip_rows))
+    with Inspection(calibration_of(height, width), MODEL, Prepared(), config, lambda bodies: None) as inspection:
+        for frame in islice(frames, 6 * strip_rows // 8):
+            inspection.push(frame)
+        tracemalloc.start()
+        for frame in islice(frames, strips * strip_rows // 8):
+            inspection.push(frame)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert inspection.web_mm > 10 * strip_rows * PITCH_MM
+    assert peak < 64 * 1024
+
+
+def test_the_shipped_network_takes_no_memory_either() -> None:
+    backend = OpenVinoBackend(load_model(None))
+    surface = np.zeros((1, 3, 256, 512), np.float32)
+    backend.infer(surface)
+    tracemalloc.start()
+    for _ in range(3):
+        backend.infer(surface)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 64 * 1024 < surface[0, 0].size

@@ -17,7 +17,7 @@ from edge.core.calibration import Calibration
 from edge.core.errors import CalibrationError
 from edge.core.light_witness import LightWitness
 from edge.core.memory import empty_on_page
-from edge.core.types import U8, Frame, Pixels, Strip
+from edge.core.types import F32, U8, Frame, Pixels, Strip
 
 _FIRST_SLOTS = 32
 
@@ -47,8 +47,9 @@ class FrameCounts:
 class Assembler:
     """Lays frames onto a canvas of web rows and hands on strips of `strip_rows` rows that no frame can reach any more.
 
-    `pitch_mm` replaces a calibration's unknown pitch. A frame of another size than the calibration, or of a light it
-    does not know, raises CalibrationError.
+    `pitch_mm` replaces a calibration's unknown pitch. Planes lie in memory of their own, or in `out` where it is given:
+    made by `empty_planes`, overwritten by the next strip. A frame of another size than the calibration, or of a light
+    it does not know, raises CalibrationError.
     """
 
     def __init__(self, calibration: Calibration, strip_rows: int, pitch_mm: float) -> None:
@@ -82,7 +83,11 @@ class Assembler:
         """Frames kept because a coming strip may take rows from them."""
         return len(self._pool) - len(self._free)
 
-    def push(self, frame: Frame) -> Iterator[Strip]:
+    def empty_planes(self) -> F32:
+        """Memory for the planes of any strip."""
+        return _planes(self._calibration, self._strip_rows)
+
+    def push(self, frame: Frame, out: F32 | None = None) -> Iterator[Strip]:
         """Take a frame; yield the strips it completes."""
         self._check(frame)
         if not self._count(frame):
@@ -94,12 +99,12 @@ class Assembler:
         if dropped is not None:
             self._free.append(dropped.slot)
         while self._next_row + self._strip_rows <= lowest + 1e-6:
-            yield self._strip(self._strip_rows)
+            yield self._strip(self._strip_rows, out)
 
-    def finish(self) -> Iterator[Strip]:
+    def finish(self, out: F32 | None = None) -> Iterator[Strip]:
         """Yield what is left when no frame will come any more."""
         while self._next_row < self._end_row:
-            yield self._strip(min(self._strip_rows, self._end_row - self._next_row))
+            yield self._strip(min(self._strip_rows, self._end_row - self._next_row), out)
 
     def _web_row(self, frame: Frame) -> float:
         """Web row of image row 0. Rows count on from where they ended when the encoder starts anew."""
@@ -156,14 +161,20 @@ class Assembler:
         self._pool[slot] = pixels
         return slot
 
-    def _strip(self, rows: int) -> Strip:
+    def _strip(self, rows: int, out: F32 | None) -> Strip:
         row_map = self._views.decide(self._next_row, rows)
-        planes = empty_on_page((self._calibration.lights, rows, self._calibration.width), np.float32)
+        memory = _planes(self._calibration, rows) if out is None else out
+        shape = (self._calibration.lights, rows, self._calibration.width)
+        planes = memory.reshape(-1)[: math.prod(shape)].reshape(shape)
         lay_rows(planes, self._pool, row_map.slot, row_map.source_row, self._dark, self._gain)
         strip = Strip(planes, _seen(row_map), row_map.source_row.astype(np.float32), self._next_row)
         self._next_row += rows
         self._free += [view.slot for view in self._views.release_before(self._next_row)]
         return strip
+
+
+def _planes(calibration: Calibration, rows: int) -> F32:
+    return empty_on_page((calibration.lights, rows, calibration.width), np.float32)
 
 
 def _seen(row_map: RowMap) -> U8:

@@ -19,7 +19,7 @@ from edge.pipeline.stages import Stages
 from edge.segmentation.backend import Backend
 from edge.segmentation.model import ModelInfo
 from edge.segmentation.stream import Segmenter
-from edge.surface.solver import SurfaceSolver
+from edge.surface.solver import SurfaceSolver, empty_surface
 
 PASSAGES = 4
 """Strips under way at most: one in each stage and one that waits, so that no hiccup of a stage stops the others."""
@@ -50,14 +50,18 @@ class Watchers:
 class _Passage:
     """What goes through the stages together: a strip as it is now, and the alarms and the end of the roll behind it.
 
-    `read_ns`: when the frame that completed it was read.
+    `surface_memory` and `map_memory` are made once. They are the passage's: the first stage writes the one, the second
+    the other, and both are overwritten when the passage, having left the last stage, is taken again.
+    `read_ns`: when the frame that completed the strip was read.
     """
 
+    surface_memory: Surface
+    map_memory: ClassMap
     read_ns: int = 0
     lights_seen: U8 | None = None
     surface: Surface | None = None
-    class_maps: list[ClassMap] = field(default_factory=list)
-    alarms: list[Alarm] = field(default_factory=list)
+    class_maps: Sequence[ClassMap] = ()
+    alarms: Sequence[Alarm] = ()
     is_last: bool = False
 
 
@@ -87,17 +91,18 @@ class Inspection:
         self.notes = list(_notes(calibration, model))
         self._publish = publish
         self._watchers = watchers or Watchers()
-        self._assembler = Assembler(calibration, config.assembly.strip_rows, self.pitch_mm)
+        strip_rows, width = config.assembly.strip_rows, calibration.width
+        self._assembler = Assembler(calibration, strip_rows, self.pitch_mm)
+        self._planes = self._assembler.empty_planes()
         self._solver = SurfaceSolver(calibration)
-        self._segmenter = Segmenter(
-            backend, model, calibration.width, config.assembly.strip_rows, config.segmentation.window_width_px
-        )
-        self._joiner = DefectJoiner(model.classes, config.defects, self.pitch_mm, calibration.width)
+        self._segmenter = Segmenter(backend, model, width, strip_rows, config.segmentation.window_width_px)
+        self._joiner = DefectJoiner(model.classes, config.defects, self.pitch_mm, width)
         self._ledger = Ledger(calibration, self.pitch_mm)
         self._told: set[str] = set()
         self._latencies_ms: list[float] = []
         self._stages = Stages(
-            [_Passage() for _ in range(PASSAGES)], [("segmentation", self._segment), ("defects", self._tell)]
+            [_Passage(empty_surface(strip_rows, width), self._segmenter.empty_map()) for _ in range(PASSAGES)],
+            [("segmentation", self._segment), ("defects", self._tell)],
         )
 
     def __enter__(self) -> Self:
@@ -131,19 +136,19 @@ class Inspection:
         read_ns = monotonic_ns()
         with self._ending_on_error():
             self._stages.check()
-            for strip in self._assembler.push(frame):
+            for strip in self._assembler.push(frame, self._planes):
                 self._inspect(strip, read_ns)
             alarms = self._alarms(frame)
             if alarms:
-                self._send(read_ns, alarms=alarms)
+                self._stages.send(self._passage(read_ns, alarms=alarms))
 
     def finish(self) -> None:
         """Inspect what is left, close the roll, and wait until all of it is published."""
         read_ns = monotonic_ns()
         with self._ending_on_error():
-            for strip in self._assembler.finish():
+            for strip in self._assembler.finish(self._planes):
                 self._inspect(strip, read_ns)
-            self._send(read_ns, is_last=True)
+            self._stages.send(self._passage(read_ns, is_last=True))
             self._stages.finish()
 
     def close(self) -> None:
@@ -166,27 +171,26 @@ class Inspection:
             raise
 
     def _inspect(self, strip: Strip, read_ns: int) -> None:
-        self._send(read_ns, lights_seen=strip.lights_seen, surface=self._solver.solve(strip))
-
-    def _send(
-        self,
-        read_ns: int,
-        *,
-        lights_seen: U8 | None = None,
-        surface: Surface | None = None,
-        alarms: Sequence[Alarm] = (),
-        is_last: bool = False,
-    ) -> None:
-        passage = self._stages.take()
-        passage.read_ns, passage.lights_seen, passage.surface = read_ns, lights_seen, surface
-        passage.alarms, passage.is_last = list(alarms), is_last
+        """The first stage, behind assembly."""
+        passage = self._passage(read_ns)
+        passage.lights_seen = strip.lights_seen
+        passage.surface = self._solver.solve(strip, passage.surface_memory)
         self._stages.send(passage)
+
+    def _passage(self, read_ns: int, *, alarms: Sequence[Alarm] = (), is_last: bool = False) -> _Passage:
+        """An idle passage without a strip."""
+        passage = self._stages.take()
+        passage.read_ns, passage.alarms, passage.is_last = read_ns, alarms, is_last
+        passage.lights_seen = passage.surface = None
+        return passage
 
     def _segment(self, passage: _Passage) -> None:
         """The second stage."""
-        passage.class_maps = [] if passage.surface is None else self._segmenter.push(passage.surface)
+        passage.class_maps = []
+        if passage.surface is not None:
+            passage.class_maps = self._segmenter.push(passage.surface, passage.map_memory)
         if passage.is_last:
-            passage.class_maps = self._segmenter.finish()
+            passage.class_maps = self._segmenter.finish(passage.map_memory)
 
     def _tell(self, passage: _Passage) -> None:
         """The third stage."""

@@ -14,8 +14,8 @@ class Stages(Generic[Slot]):
     `take` an idle slot, fill it, `send` it; behind the last stage it is idle again. All slots are made beforehand, so
     there is never more under way than there are slots, and no stage ever waits to hand on: it waits for work only.
 
-    What a stage raises ends all: stages behind it finish what they were handed before, those ahead of it stop, and
-    whoever sends gets the error from `take`, `check` or `finish`, when all threads have ended.
+    What a stage raises ends all: stages behind it finish what they were handed before, and whoever sends gets the
+    error from `take`, `check` or `finish`, when all threads have ended.
     """
 
     def __init__(self, slots: Iterable[Slot], stages: Sequence[tuple[str, Callable[[Slot], None]]]) -> None:
@@ -24,7 +24,6 @@ class Stages(Generic[Slot]):
             self._idle.put(slot)
         self._inboxes: list[SimpleQueue[Slot | None]] = [SimpleQueue() for _ in stages]
         self._failure: BaseException | None = None
-        self._failed_stage = -1
         self._closed = False
         self._threads = [
             threading.Thread(target=self._work, args=(number, work), name=name, daemon=True)
@@ -67,11 +66,9 @@ class Stages(Generic[Slot]):
         """Take slots, do the work, hand on; `None` is the last to come and to be handed on."""
         behind = [*self._inboxes, self._idle][number + 1]
         try:
-            while (slot := self._inboxes[number].get()) is not None and self._failed_stage <= number:
+            while (slot := self._inboxes[number].get()) is not None:
                 work(slot)
                 behind.put(slot)
         except BaseException as error:  # of whatever kind: the thread that sends shall have it
-            if self._failure is None:
-                self._failure, self._failed_stage = error, number
-            self._idle.put(None)
+            self._failure = self._failure or error
         behind.put(None)

@@ -2,7 +2,11 @@
 
 import sys
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from itertools import cycle
 from typing import Any, Literal
+
+import numpy as np
 
 from edge.core.errors import ConfigError, ModelError
 from edge.core.types import F32, U8
@@ -14,6 +18,7 @@ REASON_CHARACTERS = 400
 _SOURCE_PLACES = ("Exception from ", "Check '", "FrontEnd API failed")
 _CONVOLUTIONS = ("Convolution", "Deconvolution")
 
+Answer = tuple[U8, U8]
 Asked = Literal["auto", "f32", "bf16"]
 
 
@@ -21,9 +26,9 @@ class OpenVinoBackend:
     """Executes a model in float32, in bfloat16, or, where the file is quantised, in 8-bit integers.
 
     `precision` says what runs: what was chosen, and from the first inference on what most convolutions were compiled
-    to. A model is compiled for each shape it sees, at its first inference (0.2 s). Raises ModelError for a model that
-    OpenVINO cannot read or whose inputs and outputs are others than it should have, ConfigError for a precision that
-    model or CPU does not have.
+    to. A model is compiled for each shape it sees, at its first inference (0.2 s), and has memory for two answers,
+    written in turn. Raises ModelError for a model that OpenVINO cannot read or whose inputs and outputs are others
+    than it should have, ConfigError for a precision that model or CPU does not have.
     """
 
     name = "openvino"
@@ -31,7 +36,7 @@ class OpenVinoBackend:
     def __init__(self, model: ModelFile, precision: Asked = "auto") -> None:
         self._model = model
         self._core = _openvino().Core()
-        self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        self._requests: OrderedDict[tuple[int, ...], tuple[Any, Iterator[Answer]]] = OrderedDict()
         self._check(self._read())
         self.precision: str = choose_precision(model, precision, cpu_has_bf16(self._core))
         # Left alone, OpenVINO runs bfloat16 where the CPU can. What a quantised file leaves in float stays exact.
@@ -40,14 +45,18 @@ class OpenVinoBackend:
 
     def infer(self, surface: F32) -> tuple[U8, U8]:
         """See `Backend.infer`."""
-        request = self._request(surface.shape)
+        request, answers = self._request(surface.shape)
         try:
-            request.infer({"surface": surface}, share_inputs=True)
+            request.infer({"surface": surface}, share_inputs=True, share_outputs=True)
         except RuntimeError as error:
             raise self._failed("cannot be executed", error) from error
-        return request.get_tensor("class_index").data.copy(), request.get_tensor("score").data.copy()
+        class_index, score = next(answers)
+        class_index[:] = request.get_tensor("class_index").data
+        score[:] = request.get_tensor("score").data
+        return class_index, score
 
-    def _request(self, shape: tuple[int, ...]) -> Any:
+    def _request(self, shape: tuple[int, ...]) -> tuple[Any, Iterator[Answer]]:
+        """What executes a shape, and memory for its answers in turn."""
         if shape not in self._requests:
             network = self._read()
             try:
@@ -59,7 +68,8 @@ class OpenVinoBackend:
             self.precision = _compiled_precision(compiled) or self.precision
             if len(self._requests) == SHAPES_KEPT:
                 self._requests.popitem(last=False)
-            self._requests[shape] = request
+            planes = np.empty((2, 2, shape[0], *shape[2:]), np.uint8)
+            self._requests[shape] = request, cycle((answer[0], answer[1]) for answer in planes)
         self._requests.move_to_end(shape)
         return self._requests[shape]
 

@@ -18,6 +18,9 @@ class Segmenter:
     model's grid by repeating its last column and, at the end of the roll, its last row. Class maps lag behind surfaces
     by up to `strip_rows + halo` rows until `finish`. Memory: `2 strip_rows + 2 halo` rows. Raises ConfigError
     where the window leaves nothing between two halos or is off the model's grid.
+
+    Class maps lie in memory of their own, or in `out` where it is given: made by `empty_map`, overwritten whenever
+    it is given again. Then no more than `strip_rows` rows may be pushed at a time, which make one class map at most.
     """
 
     def __init__(self, backend: Backend, info: ModelInfo, width: int, strip_rows: int, window_width: int) -> None:
@@ -42,12 +45,18 @@ class Segmenter:
         self._filled = 0  # rows received
         self._done = 0  # rows handed out
 
-    def push(self, surface: Surface) -> list[ClassMap]:
+    def empty_map(self) -> ClassMap:
+        """Memory for any class map there can be."""
+        return _empty(self._window_rows, self._width)
+
+    def push(self, surface: Surface, out: ClassMap | None = None) -> list[ClassMap]:
         """Take the next rows of web; give what can be decided by now.
 
-        Raises ValueError for rows that do not follow the last ones or are not as wide as the web, ModelError where the
-        model cannot be executed.
+        Raises ValueError for rows that do not follow the last ones, are not as wide as the web or too many for `out`,
+        ModelError where the model cannot be executed.
         """
+        if out is not None and surface.rows > self._strip_rows:
+            raise ValueError(f"{surface.rows} rows at a time, only {self._strip_rows} fit into one class map")
         if self._origin is None:
             self._origin = surface.first_row
         if surface.first_row != self._origin + self._filled or surface.albedo.shape[1] != self._width:
@@ -63,18 +72,18 @@ class Segmenter:
             self._store(surface, slice(taken, taken + rows))
             taken += rows
             if self._filled == start + self._window_rows:
-                maps.append(self._decide(start, self._filled, self._filled - self._info.halo))
+                maps.append(self._decide(start, self._filled, self._filled - self._info.halo, out))
                 self._forget(start)
         return maps
 
-    def finish(self) -> list[ClassMap]:
+    def finish(self, out: ClassMap | None = None) -> list[ClassMap]:
         """The roll has ended: give the rows still open. What is pushed next begins another roll."""
         maps: list[ClassMap] = []
         if self._done < self._filled:
             stop = padded_length(self._filled, self._info.grid)
             last = self._filled - self._top
             self._planes[:, last : stop - self._top] = self._planes[:, last - 1 : last]
-            maps.append(self._decide(max(stop - self._window_rows, 0), stop, self._filled))
+            maps.append(self._decide(max(stop - self._window_rows, 0), stop, self._filled, out))
         self._begin()
         return maps
 
@@ -87,36 +96,47 @@ class Segmenter:
         self._inspected[to] = surface.valid[rows].any(axis=1)
         self._filled += rows.stop - rows.start
 
-    def _decide(self, start: int, stop: int, keep_stop: int) -> ClassMap:
+    def _decide(self, start: int, stop: int, keep_stop: int, out: ClassMap | None) -> ClassMap:
         """Run the network on rows [start, stop) and hand out those from the last handed out to `keep_stop`."""
         here = slice(start - self._top, stop - self._top)
         keep = slice(self._done - start, keep_stop - start)
-        shape = (keep_stop - self._done, self._width)
-        first_row = (self._origin or 0) + self._done
+        rows = keep_stop - self._done
+        memory = _empty(rows, self._width) if out is None else out
+        class_map = ClassMap(memory.class_index[:rows], memory.score[:rows], (self._origin or 0) + self._done)
         unseen = ~self._inspected[here][keep]
-        if unseen.all():
-            self._done = keep_stop
-            return ClassMap(class_index=np.zeros(shape, np.uint8), score=np.zeros(shape, np.uint8), first_row=first_row)
-        class_index, score = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
-        window = self._input if stop - start == self._window_rows else np.empty_like(self._input[:, :, : stop - start])
+        if not unseen.all():
+            self._run(here, keep, class_map)
+        class_map.class_index[unseen] = 0
+        class_map.score[unseen] = 0
+        self._done = keep_stop
+        return class_map
+
+    def _run(self, here: slice, keep: slice, class_map: ClassMap) -> None:
+        """Run the network on the stored rows `here` and take over those of its answer that are to be kept."""
+        rows = here.stop - here.start
+        window = self._input if rows == self._window_rows else np.empty_like(self._input[:, :, :rows])
         for column in self._columns:
             window[0] = self._planes[:, here, column.start : column.stop]
             kept = slice(column.keep_start, min(column.keep_stop, self._width))
             seen = slice(kept.start - column.start, kept.stop - column.start)
-            for whole, part in zip((class_index, score), self._backend.infer(window), strict=True):
-                whole[:, kept] = part[0, keep, seen]
-        class_index[unseen] = 0
-        score[unseen] = 0
-        self._done = keep_stop
-        return ClassMap(class_index=class_index, score=score, first_row=first_row)
+            class_index, score = self._backend.infer(window)
+            class_map.class_index[:, kept] = class_index[0, keep, seen]
+            class_map.score[:, kept] = score[0, keep, seen]
 
     def _forget(self, start: int) -> None:
         """Drop rows above `start`: the last window of the roll may be shifted back as far as that."""
-        kept = slice(start - self._top, self._filled - self._top)
-        rows = self._filled - start
-        self._planes[:, :rows] = self._planes[:, kept]
-        self._inspected[:rows] = self._inspected[kept]
+        dropped, rows = start - self._top, self._filled - start
+        for row in range(0, rows if dropped else 0, dropped or 1):
+            to = slice(row, min(row + dropped, rows))  # pieces do not overlap where they come from: no copy in between
+            source = slice(to.start + dropped, to.stop + dropped)
+            for plane in self._planes:
+                plane[to] = plane[source]
+            self._inspected[to] = self._inspected[source]
         self._top = start
+
+
+def _empty(rows: int, width: int) -> ClassMap:
+    return ClassMap(np.empty((rows, width), np.uint8), np.empty((rows, width), np.uint8), first_row=0)
 
 
 def _check(info: ModelInfo, strip_rows: int, window_width: int) -> None:

@@ -44,10 +44,10 @@ class SurfaceSolver:
         self._prepare()
 
     def solve(self, strip: Strip, out: Surface | None = None) -> Surface:
-        """The surface of a strip; `out`, C-contiguous and of the strip's size, is written instead where given.
+        """The surface of a strip, in memory of its own or, where given, in that of `out`, made by `empty_surface`.
 
         Rows whose lights do not suffice come out as not inspected. Raises CalibrationError for a strip of another
-        width or number of lights than the calibration's.
+        width or number of lights than the calibration's, ValueError for one that `out` is too small for.
         """
         lights, _, width = strip.planes.shape
         if (lights, width) != (self._calibration.lights, self._calibration.width):
@@ -55,7 +55,7 @@ class SurfaceSolver:
                 f"strip of {lights} lights and {width} px, calibration of {self._calibration.lights} lights and "
                 f"{self._calibration.width} px: they are not of the same line, use the calibration made with it"
             )
-        surface = _empty(strip) if out is None else replace(out, first_row=strip.first_row)
+        surface = _for_strip(strip, empty_surface(strip.rows, width) if out is None else out)
         for start, stop in _runs(strip.lights_seen):
             kernel = self._kernel_for(strip.lights_seen[start].tobytes())
             if kernel is None:
@@ -94,12 +94,28 @@ def _not_inspected(surface: Surface, start: int, stop: int) -> None:
     surface.valid[start:stop] = 0
 
 
-def _empty(strip: Strip) -> Surface:
-    shape = strip.planes.shape[1:]
+def empty_surface(rows: int, width: int) -> Surface:
+    """Memory for the surface of a strip of no more than `rows` rows, as the kernels like it."""
     return Surface(
-        normals=empty_mid_page((3, *shape), np.float32),
-        albedo=empty_mid_page(shape, np.float32),
-        residual=empty_mid_page(shape, np.float32),
-        valid=empty_mid_page(shape, np.uint8),
+        normals=empty_mid_page((3, rows, width), np.float32),
+        albedo=empty_mid_page((rows, width), np.float32),
+        residual=empty_mid_page((rows, width), np.float32),
+        valid=empty_mid_page((rows, width), np.uint8),
+        first_row=0,
+    )
+
+
+def _for_strip(strip: Strip, memory: Surface) -> Surface:
+    """As much of a surface's memory as a strip needs, C-contiguous."""
+    rows, width = strip.planes.shape[1:]
+    if memory.rows == rows:
+        return replace(memory, first_row=strip.first_row)
+    if memory.rows < rows:
+        raise ValueError(f"strip of {rows} rows, memory for {memory.rows}")
+    return Surface(
+        normals=memory.normals.reshape(-1)[: 3 * rows * width].reshape(3, rows, width),
+        albedo=memory.albedo[:rows],
+        residual=memory.residual[:rows],
+        valid=memory.valid[:rows],
         first_row=strip.first_row,
     )
