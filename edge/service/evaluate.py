@@ -61,7 +61,7 @@ def evaluate(
 
     watchers = Watchers(classes=[keep])
     inspection = Inspection(source.calibration, model.info, backend, config, heard.take, watchers)
-    with web_progress("inspecting", source.web_mm, quiet) as at:
+    with inspection, web_progress("inspecting", source.web_mm, quiet) as at:
         for frame in source.frames():
             inspection.push(frame)
             at(inspection.web_mm)
