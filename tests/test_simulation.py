@@ -1,11 +1,14 @@
 """The rendered web: known truth, from a seed alone, seen as a camera sees it."""
 
+import numba
 import numpy as np
 import pytest
 
+from edge.simulation import response
 from edge.simulation.camera import Motion, Rig, StrobedCamera
 from edge.simulation.lights import LineLight
-from edge.simulation.planting import CLEAN, DENSE, LABELS, PRODUCTION
+from edge.simulation.optics import IDEAL, REAL, Optics
+from edge.simulation.planting import CAVITY, CLEAN, DENSE, LABELS, PRODUCTION, Planted
 from edge.simulation.web import SMOOTH, RenderedWeb
 
 THESIS_PIXELS = np.array([61_341_642, 1_532_701, 550_683, 39_040, 752_734])
@@ -87,12 +90,35 @@ def test_bar_irradiance_is_the_integral_over_the_bar() -> None:
         np.testing.assert_allclose(light.irradiance(x, y)[:, i], numeric, rtol=1e-6)
 
 
-def test_flat_web_looks_like_the_flat_field() -> None:
-    camera = StrobedCamera(RenderedWeb(1, 96, CLEAN, coating=SMOOTH), 10.0, Rig(height_px=64, bits=16, noise=False))
+@pytest.mark.parametrize("exposure_us", [0.0, 900.0])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_flat_web_looks_like_the_flat_field(sign: int, exposure_us: float) -> None:
+    """From the first row of the first frame to the last, however far the web moves on during a strobe."""
+    rig = Rig(height_px=64, bits=16, noise=False, transport_sign=sign, optics=Optics(exposure_us=exposure_us))
+    camera = StrobedCamera(RenderedWeb(1, 96, CLEAN, coating=SMOOTH), 10.0, rig)
     flat = camera.calibration.flat
     assert flat is not None
     for frame in camera.frames():
-        np.testing.assert_allclose(frame.pixels, flat[frame.light], atol=0.51)
+        np.testing.assert_allclose(frame.pixels, flat[frame.light], atol=0.55)
+
+
+@pytest.mark.parametrize("optics", [IDEAL, REAL], ids=["ideal", "real"])
+def test_frames_do_not_depend_on_threads_or_bands(optics: Optics, monkeypatch: pytest.MonkeyPatch) -> None:
+    pits = [[1.0 + 0.6 * k, 2.8 + 0.05 * k, 0.3, 0.3, 1.0, 0.0, -0.2, 1.0] for k in range(12)]
+    web = RenderedWeb(4, 160, DENSE, extra=(Planted(CAVITY, ellipses=np.array(pits)),))
+    camera = StrobedCamera(web, 12.0, Rig(height_px=96, bits=16, optics=optics), Motion(7.3))
+    whole = [frame.pixels for frame in camera.frames()]
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        alone = [frame.pixels for frame in camera.frames()]
+    finally:
+        numba.set_num_threads(threads)
+    monkeypatch.setattr(response, "_BAND_ROWS", 20)
+    monkeypatch.setattr(response, "_FINE_ROWS", 20 * 4)
+    banded = [frame.pixels for frame in camera.frames()]
+    np.testing.assert_array_equal(alone, whole)
+    np.testing.assert_array_equal(banded, whole)
 
 
 def test_lights_fire_in_turn_and_frames_repeat() -> None:

@@ -4,17 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-import cv2
 import numpy as np
 
 from edge.core.calibration import Calibration
-from edge.core.types import F32, Frame, Pixels
-from edge.simulation.exposure import digitise, expose, fine_rows_under, reflect, steep_pixels
+from edge.core.types import F32, Frame
+from edge.simulation.exposure import Sensor, expose, fine_rows_under
 from edge.simulation.lights import FOUR_LINE_LIGHTS, LineLight
 from edge.simulation.optics import IDEAL, Optics, gloss_tables, lamp_strength, lens_transmission
+from edge.simulation.response import Response
 from edge.simulation.web import OVERSAMPLE, VERSION, RenderedWeb
 
-_BAND_ROWS = 64
 _DEVIATES = 1 << 20
 
 
@@ -149,29 +148,25 @@ class StrobedCamera:
 
     def frames(self) -> Iterator[Frame]:
         """Every exposure in order. The same camera gives the same frames."""
-        rig, pitch = self.rig, self.web.pitch_mm
-        h, w, n = rig.height_px, self.web.width_px, len(rig.lights)
-        bands = -(-h // _BAND_ROWS) + 3
-        ring = np.zeros((n, 4, bands * _BAND_ROWS * OVERSAMPLE, w), np.float32)
+        rig, pitch, sign = self.rig, self.web.pitch_mm, self.rig.transport_sign
+        h, w = rig.height_px, self.web.width_px
         seen = self._irradiance * self._transmission[1]
-        stray = rig.optics.ambient * (rig.flat_level - rig.dark_level) * rig.white
-        offset = np.full((h, w), rig.dark_level * rig.white + stray, np.float32)
-        counts = np.empty((h, w), np.float32)
-        first_row = 0 if rig.transport_sign > 0 else h - 1
-        next_band = 0
+        offset = (rig.dark_level + rig.optics.ambient * (rig.flat_level - rig.dark_level)) * rig.white
+        response, sensor = self._response(), self._sensor()
+        first_row = 0 if sign > 0 else h - 1
         for index, (at_mm, at_ns) in enumerate(self._positions):
-            light = index % n
+            light = index % len(rig.lights)
             row = first_row + at_mm / pitch
-            lowest = row if rig.transport_sign > 0 else row - (h - 1)
-            while next_band * _BAND_ROWS < lowest + h + 2:
-                self._render_band(ring, next_band)
-                next_band += 1
-            blur_px = self.motion.speed_mm_per_s(at_ns, self.length_mm) * rig.optics.exposure_us * 1e-6 / pitch
-            first, weights = fine_rows_under(round(row * OVERSAMPLE, 6), blur_px * OVERSAMPLE)
-            weights = weights * np.float32(lamp_strength(light, at_mm, rig.optics))
-            expose(counts, ring[light], seen[light], first, rig.transport_sign, weights, offset)
+            speed = self.motion.speed_mm_per_s(at_ns, self.length_mm)
+            first, weights = fine_rows_under(round(row * OVERSAMPLE, 6), self._blur_fine_rows(speed))
+            response.render(first + len(weights) + ((h - 1) * OVERSAMPLE if sign > 0 else 0))
+            weights *= np.float32(lamp_strength(light, at_mm, rig.optics))
+            starts = np.random.default_rng([self.web.seed, index]).integers(0, _DEVIATES - w, h)
+            pixels = np.empty((h, w), np.uint8 if rig.bits == 8 else np.uint16)
+            expose(pixels, response.rows, light, seen[light], first, sign, weights, offset, sensor, starts)
+            pixels.setflags(write=False)
             yield Frame(
-                pixels=self._digital(counts, index),
+                pixels=pixels,
                 light=light,
                 frame_id=index,
                 encoder_mm=first_row * pitch + at_mm,
@@ -179,40 +174,25 @@ class StrobedCamera:
                 exposure_us=rig.optics.exposure_us,
             )
 
-    @cached_property
-    def _gloss(self) -> F32:
-        """Tables of gloss, with no block where there is none."""
-        tables = gloss_tables(self.rig.lights, self.web.width_px, self.web.pitch_mm, self.rig.optics)
-        return tables if self.rig.optics.gloss > 0 else tables[:, :0]
+    def _blur_fine_rows(self, speed_mm_per_s: float) -> float:
+        """How far the web moves on during a strobe."""
+        return speed_mm_per_s * self.rig.optics.exposure_us * 1e-6 / self.web.pitch_mm * OVERSAMPLE
 
-    def _render_band(self, ring: F32, band: int) -> None:
-        height, albedo = self.web.fine(band * _BAND_ROWS, _BAND_ROWS)
-        fine_rows = _BAND_ROWS * OVERSAMPLE
-        slot = band * fine_rows % ring.shape[2]
-        step = self.web.pitch_mm / OVERSAMPLE
-        steep = np.empty((_BAND_ROWS, self.web.width_px), np.uint8)
-        steep_pixels(steep, height, step)
+    def _response(self) -> Response:
         optics = self.rig.optics
-        if optics.cast_shadows:
-            steep = cv2.dilate(steep, np.ones((7, 7), np.uint8)).astype(np.uint8)
-        towards = self.calibration.light_directions.astype(np.float32)
-        out = ring[:, :, slot : slot + fine_rows]
-        reflect(out, height, albedo, steep, step, towards, self._gloss, optics.cast_shadows)
+        fastest = 1000.0 * max(self.motion.from_m_per_s, self.motion.to_m_per_s)
+        first, weights = fine_rows_under(0.0, self._blur_fine_rows(fastest))
+        return Response(
+            self.web,
+            from_fine_row=first,
+            view_fine_rows=self.rig.height_px * OVERSAMPLE + len(weights) + 1,
+            towards=self.calibration.light_directions.astype(np.float32),
+            gloss=gloss_tables(self.rig.lights, self.web.width_px, self.web.pitch_mm, optics),
+            cast=optics.cast_shadows,
+        )
 
-    @cached_property
-    def _deviates(self) -> F32:
-        return np.random.Generator(np.random.SFC64(self.web.seed)).standard_normal(_DEVIATES, np.float32)
-
-    def _digital(self, counts: F32, index: int) -> Pixels:
+    def _sensor(self) -> Sensor:
         rig = self.rig
-        pixels = np.empty(counts.shape, np.uint8 if rig.bits == 8 else np.uint16)
-        if rig.noise:
-            height, width = counts.shape
-            starts = np.random.default_rng([self.web.seed, index]).integers(0, _DEVIATES - width, height)
-            per_electron = rig.white / rig.full_well_e
-            read_counts = rig.read_noise_e * per_electron
-            digitise(pixels, counts, self._deviates, starts, per_electron, read_counts, rig.white)
-        else:
-            np.clip(np.rint(counts), 0, rig.white, out=pixels, casting="unsafe")
-        pixels.setflags(write=False)
-        return pixels
+        per_electron = rig.white / rig.full_well_e if rig.noise else 0.0
+        deviates = np.random.Generator(np.random.SFC64(self.web.seed)).standard_normal(_DEVIATES, np.float32)
+        return Sensor(per_electron, rig.read_noise_e * per_electron, rig.white, deviates)

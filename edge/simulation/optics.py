@@ -56,9 +56,9 @@ def gloss_tables(lights: tuple[LineLight, ...], width_px: int, pitch_mm: float, 
 
     Axes: light, column block, slope dh/dx and dh/dy from -MAX_SLOPE to MAX_SLOPE. Cook and Torrance (1982): Beckmann's
     distribution of facets, Fresnel by Schlick (1994) for a refractive index of 1.5, seen from straight above; a bar is
-    a row of points.
+    a row of points. Without gloss there is no block.
     """
-    blocks = -(-width_px // BLOCK_PX) + 1
+    blocks = -(-width_px // BLOCK_PX) + 1 if optics.gloss > 0 else 0
     x_mm = (np.arange(blocks) * BLOCK_PX - (width_px - 1) / 2) * pitch_mm
     slope = np.linspace(-MAX_SLOPE, MAX_SLOPE, SLOPES)
     p, q = np.meshgrid(slope, slope, indexing="ij")

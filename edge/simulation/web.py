@@ -17,7 +17,7 @@ from edge.simulation.planting import (
     Planted,
     planted_between,
 )
-from edge.simulation.relief import add_noise, draw_classes, draw_relief
+from edge.simulation.relief import Octave, draw_classes, draw_fine, noise_between
 
 OVERSAMPLE = 4
 """Fine samples along each side of a pixel."""
@@ -25,7 +25,7 @@ OVERSAMPLE = 4
 MARGIN = 3 * OVERSAMPLE
 """Fine samples that `RenderedWeb.fine` adds on every side, for slopes and for shadows that reach in."""
 
-VERSION = "2"
+VERSION = "3"
 """Changes whenever the same seed gives another web."""
 
 _RANK = np.zeros(len(LABELS), np.uint8)
@@ -89,23 +89,34 @@ class RenderedWeb:
             for number, defect in enumerate(filter(_is_defect, self.planted(0, rows)), start=1)
         ]
 
-    def fine(self, first_row: int, rows: int) -> tuple[F32, F32]:
+    def fine(self, first_row: int, rows: int, out: tuple[F32, F32] | None = None) -> tuple[F32, F32]:
         """Height (mm) and albedo, each (rows * S + 2 M, width * S + 2 M) f32 with S = OVERSAMPLE and M = MARGIN.
 
-        Sample (i, j) lies at ((j - M + 0.5) / S, (i - M + 0.5) / S) pixels from the first row's corner.
+        Sample (i, j) lies at ((j - M + 0.5) / S, (i - M + 0.5) / S) pixels from the first row's corner. `out`: what
+        an earlier call of as many rows gave, to be drawn over.
         """
         shape = (rows * OVERSAMPLE + 2 * MARGIN, self.width_px * OVERSAMPLE + 2 * MARGIN)
+        height, albedo = out or (np.empty(shape, np.float32), np.empty(shape, np.float32))
         step = self.pitch_mm / OVERSAMPLE
-        height, albedo = np.zeros(shape, np.float32), np.ones(shape, np.float32)
         first_fine = first_row * OVERSAMPLE - MARGIN
-        for octave, (lattice_mm, slope_deg) in enumerate(self.coating.slopes):
-            amplitude = np.tan(np.radians(slope_deg)) * lattice_mm / _SLOPE_OF_SPLINE
-            add_noise(height, first_fine, round(lattice_mm / step), amplitude, self.seed * 64 + octave)
-        for octave, (lattice_mm, rms) in enumerate(self.coating.albedos, start=32):
-            add_noise(albedo, first_fine, round(lattice_mm / step), rms, self.seed * 64 + octave)
+        slopes, albedos = (noise_between(octaves, first_fine, *shape) for octaves in self._octaves)
         ellipses, _, grooves, _ = self._primitives(first_row - 4, rows + 8)
-        draw_relief(height, albedo, (first_fine + 0.5) * step, (0.5 - MARGIN) * step, step, ellipses, grooves)
-        return height, np.maximum(albedo, np.float32(0.02))
+        draw_fine(height, albedo, first_fine, step, (0.5 - MARGIN) * step, slopes, albedos, ellipses, grooves)
+        return height, albedo
+
+    @property
+    def _octaves(self) -> tuple[list[Octave], list[Octave]]:
+        """Noise of the height (mm) and of the albedo."""
+        step = self.pitch_mm / OVERSAMPLE
+        slopes = [
+            Octave(round(lattice_mm / step), np.tan(np.radians(deg)) * lattice_mm / _SLOPE_OF_SPLINE, seed)
+            for seed, (lattice_mm, deg) in enumerate(self.coating.slopes, start=self.seed * 64)
+        ]
+        albedos = [
+            Octave(round(lattice_mm / step), rms, seed)
+            for seed, (lattice_mm, rms) in enumerate(self.coating.albedos, start=self.seed * 64 + 32)
+        ]
+        return slopes, albedos
 
     def normals(self, first_row: int, rows: int) -> F32:
         """Unit normals (3, rows, width) at pixel centres (over the inner half of the pixel's width and height)."""
