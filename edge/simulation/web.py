@@ -99,13 +99,13 @@ class RenderedWeb:
         height, albedo = out or (np.empty(shape, np.float32), np.empty(shape, np.float32))
         step = self.pitch_mm / OVERSAMPLE
         first_fine = first_row * OVERSAMPLE - MARGIN
-        slopes, albedos = (noise_between(octaves, first_fine, *shape) for octaves in self._octaves)
+        slopes, albedos = (noise_between(octaves, first_fine, *shape) for octaves in self.octaves)
         ellipses, _, grooves, _ = self._primitives(first_row - 4, rows + 8)
         draw_fine(height, albedo, first_fine, step, (0.5 - MARGIN) * step, slopes, albedos, ellipses, grooves)
         return height, albedo
 
     @property
-    def _octaves(self) -> tuple[list[Octave], list[Octave]]:
+    def octaves(self) -> tuple[list[Octave], list[Octave]]:
         """Noise of the height (mm) and of the albedo."""
         step = self.pitch_mm / OVERSAMPLE
         slopes = [
