@@ -235,6 +235,14 @@ def refused(folder: Path, lights: Path, says: str, kind: type[FoilsightError] = 
         (lights_toml(["0.png", "1.png", "larger.png"]), "larger.png: 12 x 6 pixels, 8-bit gray, the first image"),
         (lights_toml(["0.png", "deep.png", "2.png"]), "16-bit gray, the first image is 11 x 6 pixels, 8-bit gray"),
         (lights_toml(["0.png", "colour.png", "2.png"]), "8-bit colour, the first image"),
+        (lights_toml(["0.png", "1.png", "2.png"], ["", "intensity = 1e-320", ""]), r"light\[1\].intensity"),
+        (lights_toml(["0.png", "1.png", "2.png"], ["", "intensity = 1e300", ""]), r"light\[1\].intensity"),
+        (lights_toml(["0.png", "1.png", "2.png"]).replace("[1.2, 0, 1.6]", "[1e300, 0, 1]"), r"light\[0\].direction"),
+        (lights_toml(["0.png", "1.png", "2.png"]).replace("[1.2, 0, 1.6]", "[0, 0, 1e-310]"), r"light\[0\].direction"),
+        (lights_toml(["0.png", "\\u0000", "2.png"]), r"light\[1\].files is no name"),
+        (lights_toml(["0.png", "a\\nb", "2.png"]), r"light\[1\].files is no name"),
+        (lights_toml(["0.png", "", "2.png"]), r"light\[1\].files is no name"),
+        (lights_toml(["0.png", "/dev/zero", "2.png"]), "/dev/zero: cannot be read"),
     ],
 )
 def test_what_cannot_be_imported_is_refused_in_one_line(tmp_path: Path, text: str, says: str) -> None:
@@ -246,7 +254,9 @@ def test_what_cannot_be_imported_is_refused_in_one_line(tmp_path: Path, text: st
     (folder / "cut.png").write_bytes((folder / "2.png").read_bytes()[:-30])
     (folder / "empty.png").write_bytes(b"")
     lights.write_text(text)
-    assert str(tmp_path) in refused(folder, lights, says)
+    line = refused(folder, lights, says)
+    assert line.startswith((str(tmp_path), "/dev/zero"))
+    assert line.isprintable()
 
 
 def test_missing_folder_and_lights_file(tmp_path: Path) -> None:
@@ -255,11 +265,17 @@ def test_missing_folder_and_lights_file(tmp_path: Path) -> None:
     refused(folder, tmp_path / "nowhere.toml", "cannot be read")
 
 
+def test_a_pitch_that_no_camera_has_is_refused_with_the_file(tmp_path: Path) -> None:
+    folder, lights = folder_of(tmp_path, ".png", False, np.uint8)
+    lights.write_text(f"pitch_mm = 1e9\n{lights.read_text()}")
+    assert refused(folder, lights, "pitch", CalibrationError).startswith(str(lights))
+
+
 @pytest.mark.parametrize("spread", [0, 0.1])
 def test_lights_in_one_plane_cannot_be_solved(tmp_path: Path, spread: float) -> None:
     folder, lights = folder_of(tmp_path, ".png", False, np.uint8)
     lights.write_text("\n".join(f'[[light]]\ndirection = [{spread * k}, 0, 1]\nfiles = "{k}.png"' for k in range(4)))
-    refused(folder, lights, "lights lie in one plane", CalibrationError)
+    assert refused(folder, lights, "lights lie in one plane", CalibrationError).startswith(str(lights))
 
 
 def test_an_existing_recording_is_left_alone(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 import dataclasses
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import tracemalloc
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import mcap.reader
@@ -22,6 +25,7 @@ from mcap.writer import CompressionType, Writer
 from edge.core.calibration import Calibration
 from edge.core.errors import CalibrationError, FoilsightError, RecordingError
 from edge.core.types import Frame, FrameSource, PlantedDefect
+from edge.recording import raw_image
 from edge.recording.reader import Recording
 from edge.recording.writer import RecordingWriter
 
@@ -315,6 +319,104 @@ def test_frames_of_another_size_than_the_calibration_are_refused(
         writer.write(frame_of(0, 5, 7))
     with pytest.raises(CalibrationError, match="calibration of another size"):
         list(Recording(path).frames())
+
+
+# --- hostile
+
+
+def refused(use: Callable[[], object], path: Path, says: str) -> None:
+    """`use` is refused in one line that names the file, with little memory taken."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(FoilsightError, match=says) as caught:
+            use()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    line = str(caught.value)
+    assert line.startswith(f"{path}: ")
+    assert line.isprintable()
+    assert len(line) < 600
+    assert peak < 20 << 20
+
+
+@pytest.mark.parametrize("web_mm", [float("inf"), float("nan"), -5.0, 0.0, 1e-320, 1e300])
+def test_a_length_that_no_web_has_is_refused(tmp_path: Path, web_mm: float) -> None:
+    path = record(tmp_path / "a.mcap", [frame_of(0, 5, 7)], web_mm=web_mm)
+    refused(lambda: Recording(path).web_mm, path, "no web is")
+
+
+def test_an_encoder_that_no_web_can_have_moved_gives_no_length(tmp_path: Path) -> None:
+    far = dataclasses.replace(frame_of(1, 5, 7), encoder_mm=1e300)
+    path = record(tmp_path / "a.mcap", [frame_of(0, 5, 7), far])
+    refused(lambda: Recording(path).web_mm, path, "no web is")
+
+
+def test_less_than_no_frames_cannot_be_dropped(tmp_path: Path) -> None:
+    with RecordingWriter(tmp_path / "a.mcap", calibration_of(5, 7)) as writer:
+        writer.close(frames_dropped=-1)
+    refused(lambda: Recording(tmp_path / "a.mcap").frames_dropped, tmp_path / "a.mcap", "damaged")
+
+
+@pytest.mark.parametrize(
+    ("first_row", "classes"),
+    [
+        (10**11, np.zeros((8, 7), np.uint8)),
+        (-1, np.zeros((8, 7), np.uint8)),
+        (0, np.zeros((8, 1), np.uint8)),
+        (0, np.zeros((8, 7), np.uint16)),
+    ],
+    ids=["ten to the eleventh row", "row before the first", "another width", "another type"],
+)
+def test_truth_of_rows_that_the_web_cannot_have_is_refused(tmp_path: Path, first_row: int, classes: np.ndarray) -> None:
+    path = tmp_path / "a.mcap"
+    with RecordingWriter(path, calibration_of(5, 7)) as writer:
+        writer.write(frame_of(0, 5, 7))
+        writer.write_truth_classes(first_row, classes)
+    refused(Recording(path).truth_classes, path, "damaged")
+
+
+def test_a_number_where_text_belongs_takes_no_memory(tmp_path: Path) -> None:
+    """bytes(n) of a number makes n bytes."""
+    for text_field in (4, 7):
+        message = raw_image.encode(np.zeros((5, 7), np.uint8), 0) + bytes([text_field << 3 | 5]) + b"\xff\xff\xff\x7f"
+        tracemalloc.start()
+        try:
+            with pytest.raises(ValueError, match="not text"):
+                raw_image.decode(message)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 1 << 20
+
+
+def test_no_more_memory_is_taken_than_the_file_has_bytes(tmp_path: Path) -> None:
+    path = record(tmp_path / "a.mcap", [frame_of(0, 5, 7)])
+    size = struct.pack("<Q", len(calibration_of(5, 7).to_bytes()))
+    path.write_bytes(path.read_bytes().replace(size + b"PK", struct.pack("<Q", 1 << 33) + b"PK"))
+    refused(lambda: Recording(path), path, "torn before its first frame")
+
+
+@pytest.mark.parametrize("compression", [CompressionType.LZ4, CompressionType.ZSTD])
+def test_a_compressed_chunk_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: CompressionType
+) -> None:
+    path = tmp_path / "a.mcap"
+    with monkeypatch.context() as other:
+        packing = partial(Writer, chunk_size=1 << 62, compression=compression)
+        other.setattr("edge.recording.writer.mcap_writer", packing)
+        with RecordingWriter(path, calibration_of(500, 700)) as writer:
+            writer.write(dataclasses.replace(frame_of(0, 5, 7), pixels=np.zeros((500, 700), np.uint8)))
+            writer.write_truth_classes(0, np.zeros((500, 700), np.uint8))
+    recording = Recording(path)
+    for use in (lambda: list(recording.frames()), lambda: recording.web_mm, recording.truth_classes):
+        with pytest.raises(RecordingError, match="compressed"):
+            use()
+
+
+def test_what_a_recording_says_of_itself_does_not_reach_the_terminal_raw(tmp_path: Path) -> None:
+    foreign(tmp_path / "a.mcap", {"format": "\x1b[2J\n" + "x" * 9999})
+    refused(lambda: Recording(tmp_path / "a.mcap"), tmp_path / "a.mcap", "recording of format")
 
 
 # --- as others see it

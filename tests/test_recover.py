@@ -15,6 +15,7 @@ import pytest
 from conftest import files_of_at_most
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mcap.opcode import Opcode
 from mcap.reader import make_reader
 from test_recording import KILLED, assert_equal, calibration_of, frame_of, record
 
@@ -203,3 +204,32 @@ def test_kill_9_at_any_moment_and_every_acknowledged_frame_is_recovered(tmp_path
     for index, frame in enumerate(frames):
         assert_equal(frame, frame_of(index, 64, 96))
     assert recovered.web_mm == pytest.approx(frames[-1].encoder_mm + 64 * 0.05)
+
+
+CHANNEL = b"%c\0\2\0\6\0\0\0/frame"
+"""The number of the channel of frames, the number of its schema, its topic."""
+
+
+@pytest.mark.parametrize(
+    ("whole", "broken"),
+    [(b'{"light":0', b'["light":0'), (b'"encoder_mm":0.0', b'"encoder_m":0.00'), (CHANNEL % 2, CHANNEL % 9)],
+)
+def test_what_is_torn_and_damaged_is_refused_in_one_line(tmp_path: Path, whole: bytes, broken: bytes) -> None:
+    torn, out = tmp_path / "torn.mcap", tmp_path / "out.mcap"
+    torn.write_bytes(without_checksums(WHOLE[: len(WHOLE) * 3 // 4].replace(whole, broken)))
+    with pytest.raises(RecordingError) as refused:
+        recover(torn, out, quiet=True)
+    line = str(refused.value)
+    assert line.startswith(f"{torn}: damaged")
+    assert line.isprintable()
+    assert not out.exists()
+
+
+def without_checksums(data: bytes) -> bytes:
+    """The same recording with the checksum of every chunk 0, which stands for none."""
+    out, at = bytearray(data), 8
+    while at + 9 <= len(out):
+        if out[at] == Opcode.CHUNK:
+            out[at + 33 : at + 37] = bytes(4)
+        at += 9 + int.from_bytes(out[at + 1 : at + 9], "little")
+    return bytes(out)

@@ -138,6 +138,11 @@ def info_json(**changes: object) -> str:
         (info_json(halo="wide"), "halo"),
         (info_json(halo=90), "multiple of the grid"),
         (info_json(thresholds=[0.5]), "1 thresholds for 4 classes"),
+        (info_json(channels=["albedo"] * 100_000), "channels"),
+        (info_json(pitch_mm=1e300), "pitch_mm"),
+        (info_json(pitch_mm=5e-324), "pitch_mm"),
+        (info_json(channels=["\x1b[2J\n" + "x" * 9999]), "model wants channel"),
+        ('{"unknown": ' + "[" * 5000, "bad 'foilsight' metadata"),
         (
             info_json(channels=["normal_x", "temperature", "albedo"]),
             "model wants channel 'temperature' which the surface",
@@ -150,8 +155,10 @@ def test_a_model_that_does_not_describe_itself_is_refused(
     path = with_metadata(model_path, tmp_path / "other.onnx", text)
     with pytest.raises(ModelError, match=says) as refused:
         load_model(path)
-    assert str(path) in str(refused.value)
-    assert "\n" not in str(refused.value)
+    line = str(refused.value)
+    assert line.startswith(f"{path}: ")
+    assert line.isprintable()
+    assert len(line) < 600
 
 
 @pytest.mark.parametrize("data", [b"", b"junk, not a model", bytes(range(256)) * 50, b"\x08\x09", b"PK\x03\x04" * 9])
@@ -170,7 +177,7 @@ def test_a_torn_model_is_not_a_model(model_path: Path, tmp_path: Path) -> None:
 
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"nowhere\.onnx: model cannot be read \(No such file"):
+    with pytest.raises(ModelError, match=r"nowhere\.onnx: cannot be read \(No such file"):
         load_model(tmp_path / "nowhere.onnx")
 
 

@@ -6,6 +6,8 @@ of the file names the calibration.
 
 import hashlib
 import io
+import re
+import struct
 import tomllib
 import zipfile
 from dataclasses import dataclass
@@ -13,14 +15,49 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.core.errors import CalibrationError
 from edge.core.photometry import MIN_SINGULAR_VALUE
+from edge.core.reading import one_line, read_file
 
 SCHEMA = 1
 MAX_FILE_BYTES = 2 << 30
+MAX_SIDE_PX = 1 << 16
+MAX_WHITE = 65535
+"""Pixels have 16 bits at most."""
+MAX_COUNTS = 1e6
+MIN_FLAT_COUNTS = 1e-3
+"""A flat field that is not even this much brighter than the dark one holds no light."""
+MIN_ELEVATION = 1e-3
+"""Smallest z of a unit direction: a light lower than this does not light a flat target."""
+MIN_PITCH_MM, MAX_PITCH_MM = 1e-6, 100.0
+_ARRAYS: dict[str, type[np.floating[Any]]] = {
+    "light_directions": np.float64,
+    "light_directions_per_row": np.float64,
+    "dark": np.float32,
+    "flat": np.float32,
+}
+_OPTIONAL = ("dark", "flat")
+_NPY_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '(?P<dtype>[<>]f[48])', 'fortran_order': False, "
+    rb"'shape': \((?P<shape>\d{1,9}, \d{1,9}, \d{1,9})\), \} *\n",
+    re.DOTALL,
+)
+_ENCRYPTED = 1
+# What zipfile, tomllib, msgspec and NumPy let through when bytes are missing or not what they should be.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    msgspec.ValidationError,
+    KeyError,
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    RecursionError,
+    struct.error,
+)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -64,30 +101,35 @@ class Calibration:
         n, w, h = self.lights, self.width, self.height
         if n < 3:
             raise CalibrationError(f"calibration has {n} lights: photometric stereo needs at least three")
-        shapes: list[tuple[str, NDArray[Any] | None, tuple[int, ...]]] = [
-            ("light_directions", self.light_directions, (n, 3, w)),
-            ("light_directions_per_row", self.light_directions_per_row, (n, 3, w)),
-            ("dark", self.dark, (n, h, w)),
-            ("flat", self.flat, (n, h, w)),
+        if not (1 <= w <= MAX_SIDE_PX and 1 <= h <= MAX_SIDE_PX):
+            raise CalibrationError(f"calibration: no camera has {w} x {h} pixels")
+        arrays: list[tuple[str, NDArray[Any] | None, tuple[int, ...], float]] = [
+            ("light_directions", self.light_directions, (n, 3, w), 1.1),
+            ("light_directions_per_row", self.light_directions_per_row, (n, 3, w), 1.0),
+            ("dark", self.dark, (n, h, w), MAX_COUNTS),
+            ("flat", self.flat, (n, h, w), MAX_COUNTS),
         ]
-        for name, array, shape in shapes:
+        for name, array, shape, limit in arrays:
             if array is not None and array.shape != shape:
                 raise CalibrationError(f"calibration: {name} has shape {array.shape}, expected {shape}")
-            if array is not None and not np.isfinite(array).all():
-                raise CalibrationError(f"calibration: {name} holds values that are not numbers")
+            if array is not None and not (np.abs(array) <= limit).all():
+                raise CalibrationError(f"calibration: {name} holds values beyond {limit:g} or that are not numbers")
         if (self.dark is None) != (self.flat is None):
             raise CalibrationError("calibration: dark and flat belong together, one of them is missing")
-        if self.dark is not None and self.flat is not None and not (self.flat > self.dark).all():
-            raise CalibrationError("calibration: the flat field is not brighter than the dark one everywhere")
+        if self.dark is not None and self.flat is not None:
+            if not (self.flat - self.dark >= MIN_FLAT_COUNTS).all():
+                raise CalibrationError("calibration: the flat field is not brighter than the dark one everywhere")
+            if self.light_directions[:, 2].min() < MIN_ELEVATION:
+                raise CalibrationError("a light lies below the web: no flat field can come from it")
         lengths = np.linalg.norm(self.light_directions, axis=1)
         if np.abs(lengths - 1).max() > 1e-3:
             raise CalibrationError("calibration: light directions are not unit vectors")
         if self.transport_sign not in (1, -1):
             raise CalibrationError(f"calibration: transport_sign is {self.transport_sign}, must be 1 or -1")
-        if self.pitch_mm is not None and not 0 < self.pitch_mm < 100:
+        if self.pitch_mm is not None and not MIN_PITCH_MM <= self.pitch_mm <= MAX_PITCH_MM:
             raise CalibrationError(f"calibration: pitch of {self.pitch_mm} mm is not usable")
-        if not self.white > 0:
-            raise CalibrationError(f"calibration: white level {self.white} is not positive")
+        if not 1 <= self.white <= MAX_WHITE:
+            raise CalibrationError(f"calibration: white level {self.white} is not from 1 to {MAX_WHITE}")
         smallest = np.linalg.svd(self.light_directions.transpose(2, 0, 1), compute_uv=False)[:, 2].min()
         if smallest < MIN_SINGULAR_VALUE:
             raise CalibrationError("lights lie in one plane, normals cannot be solved: at least three must differ")
@@ -105,11 +147,11 @@ class Calibration:
         if self.pitch_mm is not None:
             scalars.append(f"pitch_mm = {float(self.pitch_mm)!r}")
         members = {"calibration.toml": ("\n".join(scalars) + "\n").encode()}
-        for name in ("light_directions", "light_directions_per_row", "dark", "flat"):
+        for name, dtype in _ARRAYS.items():
             array = getattr(self, name)
             if array is not None:
                 buffer = io.BytesIO()
-                np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+                np.save(buffer, np.ascontiguousarray(array, dtype), allow_pickle=False)
                 members[f"{name}.npy"] = buffer.getvalue()
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
@@ -121,50 +163,76 @@ class Calibration:
     def from_bytes(cls, data: bytes, where: str) -> "Calibration":
         """Read a calibration file's bytes; `where` names it in errors. Raises CalibrationError."""
         try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                if sum(info.file_size for info in archive.infolist()) > MAX_FILE_BYTES:
-                    raise CalibrationError(f"{where}: calibration is larger than any camera needs")
-                scalars = tomllib.loads(archive.read("calibration.toml").decode())
-                arrays = {
-                    info.filename.removesuffix(".npy"): _read_array(archive.read(info))
-                    for info in archive.infolist()
-                    if info.filename.endswith(".npy")
-                }
-            if scalars.get("schema") != SCHEMA:
-                raise CalibrationError(f"{where}: calibration schema {scalars.get('schema')} is unknown here")
-            dark, flat = arrays.get("dark"), arrays.get("flat")
-            return cls(
-                height=int(scalars["height"]),
-                width=int(scalars["width"]),
-                light_directions=arrays["light_directions"].astype(np.float64),
-                light_directions_per_row=arrays["light_directions_per_row"].astype(np.float64),
-                dark=None if dark is None else dark.astype(np.float32),
-                flat=None if flat is None else flat.astype(np.float32),
-                white=float(scalars["white"]),
-                pitch_mm=scalars.get("pitch_mm"),
-                transport_sign=int(scalars["transport_sign"]),
-                origin=str(scalars["origin"]),
-            )
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, NotImplementedError) as error:
-            raise CalibrationError(f"{where}: not a calibration file ({error})") from error
+            return cls._read(data)
+        except CalibrationError as error:
+            raise CalibrationError(f"{where}: {one_line(error)}") from error
+        except _DAMAGE as error:
+            raise CalibrationError(f"{where}: not a calibration file ({one_line(error)})") from error
+
+    @classmethod
+    def _read(cls, data: bytes) -> "Calibration":
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            tree = tomllib.loads(_member(archive, "calibration.toml").decode())
+            if tree.get("schema") != SCHEMA:
+                raise CalibrationError(f"calibration schema {tree.get('schema')} is unknown here")
+            scalars = msgspec.convert(tree, _Scalars)
+            arrays = {
+                name: _read_array(_member(archive, f"{name}.npy"), dtype)
+                for name, dtype in _ARRAYS.items()
+                if name not in _OPTIONAL or f"{name}.npy" in archive.namelist()
+            }
+        return cls(
+            height=scalars.height,
+            width=scalars.width,
+            light_directions=arrays["light_directions"],
+            light_directions_per_row=arrays["light_directions_per_row"],
+            dark=arrays.get("dark"),
+            flat=arrays.get("flat"),
+            white=scalars.white,
+            pitch_mm=scalars.pitch_mm,
+            transport_sign=scalars.transport_sign,
+            origin=scalars.origin,
+        )
 
     @classmethod
     def load(cls, path: Path) -> "Calibration":
         """Read a calibration file. Raises CalibrationError."""
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise CalibrationError(f"{path}: cannot be read ({error.strerror})") from error
-        return cls.from_bytes(data, str(path))
+        return cls.from_bytes(read_file(path, MAX_FILE_BYTES, CalibrationError), str(path))
 
     def save(self, path: Path) -> None:
         """Write the calibration file."""
         path.write_bytes(self.to_bytes())
 
 
-def _read_array(data: bytes) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
-    return array
+class _Scalars(msgspec.Struct, frozen=True):
+    """What `calibration.toml` holds beside the schema."""
+
+    height: int
+    width: int
+    white: float
+    transport_sign: int
+    origin: str
+    pitch_mm: float | None = None
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A member as it lies in the file: what is not packed cannot grow."""
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & _ENCRYPTED:
+        raise ValueError(f"{name} is compressed or encrypted")
+    return archive.read(info)
+
+
+def _read_array(data: bytes, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+    """An array of three dimensions as `to_bytes` writes it.
+
+    Not by `np.load`, which evaluates the header and allocates what it says before it looks for that much.
+    """
+    header = _NPY_HEADER.match(data)
+    if header is None or header["dtype"].decode() != np.dtype(dtype).newbyteorder("<").str:
+        raise ValueError(f"an array is not of three dimensions and {np.dtype(dtype).name}")
+    values = np.frombuffer(data, np.dtype(dtype).newbyteorder("<"), offset=header.end())
+    return values.reshape([int(length) for length in header["shape"].split(b",")]).astype(dtype)
 
 
 def _toml_text(text: str) -> str:

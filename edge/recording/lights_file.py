@@ -8,9 +8,15 @@ import msgspec
 from msgspec import Meta
 
 from edge.core.errors import ImportFolderError
+from edge.core.reading import is_file_name
 from edge.core.toml_file import read_toml
 
 RGB = tuple[float, float, float]
+
+LONGEST = 1e100
+"""Of directions: squares of more, or of less than one over it, are no numbers."""
+STRONGEST = 1e6
+"""Of intensities; the weakest is one over it."""
 
 
 class Light(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -20,6 +26,11 @@ class Light(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     direction: tuple[float, float, float]
     files: str | list[str]
     intensity: float | RGB | None = None
+
+    @property
+    def file(self) -> str:
+        """The one image, of lights that `load_lights` has checked."""
+        return self.files if isinstance(self.files, str) else self.files[0]
 
 
 class LightsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,12 +47,14 @@ def load_lights(path: Path) -> LightsFile:
         raise ImportFolderError(f"{path}: {len(lights.light)} lights, photometric stereo needs at least three")
     for index, light in enumerate(lights.light):
         where = f"{path}: light[{index}]"
-        if not 0 < math.hypot(*light.direction) < math.inf:
+        if not 1 / LONGEST < math.hypot(*light.direction) < LONGEST:
             raise ImportFolderError(f"{where}.direction is {list(light.direction)}: give a vector towards the light")
-        if not all(0 < value < math.inf for value in _values(light.intensity)):
-            raise ImportFolderError(f"{where}.intensity is {light.intensity}: give numbers greater than 0")
+        if not all(1 / STRONGEST <= value <= STRONGEST for value in _values(light.intensity)):
+            raise ImportFolderError(f"{where}.intensity is {light.intensity}: give numbers greater than 0, around 1")
         if isinstance(light.files, list) and len(light.files) != 1:
             raise ImportFolderError(f"{where}.files names {len(light.files)} images: a still object has one per light")
+        if not is_file_name(light.file):
+            raise ImportFolderError(f"{where}.files is no name that a file can have")
     return lights
 
 

@@ -83,7 +83,7 @@ def decode(message: bytes) -> tuple[Pixels, str]:
     The pixels are a read-only view of `message`; u16 at an odd address is copied, kernels expect alignment.
     """
     fields = _wire_fields(message)
-    dtype = _DTYPES.get(bytes(fields.get("encoding", b"")).decode())
+    dtype = _DTYPES.get(_text(fields, "encoding"))
     width, height = fields.get("width", 0), fields.get("height", 0)
     data = fields.get("data", b"")
     if dtype is None or not isinstance(width, int) or not isinstance(height, int) or isinstance(data, int):
@@ -92,7 +92,14 @@ def decode(message: bytes) -> tuple[Pixels, str]:
         raise ValueError(f"{len(data)} bytes are no image of {width} x {height} pixels")
     pixels = np.require(np.frombuffer(data, dtype).reshape(height, width), requirements="A")
     pixels.flags.writeable = False
-    return pixels, bytes(fields.get("frame_id", b"")).decode()
+    return pixels, _text(fields, "frame_id")
+
+
+def _text(fields: dict[str, int | memoryview], name: str) -> str:
+    value = fields.get(name, memoryview(b""))
+    if isinstance(value, int):
+        raise ValueError(f"{name} is not text")
+    return bytes(value).decode()
 
 
 def _wire_fields(message: bytes) -> dict[str, int | memoryview]:

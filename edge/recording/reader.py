@@ -1,6 +1,5 @@
 """Frames from MCAP: a recording as a frame source."""
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -9,19 +8,22 @@ from typing import IO
 
 import msgspec
 import numpy as np
-from mcap.exceptions import InvalidMagic, McapError
+from mcap.exceptions import InvalidMagic
 from mcap.reader import SeekingReader
 from mcap.records import Attachment, Channel, Chunk, DataEnd, Message, Metadata
-from mcap.stream_reader import StreamReader, breakup_chunk
+from mcap.stream_reader import StreamReader
 from mcap.summary import Summary
 
 from edge.core.calibration import Calibration
 from edge.core.errors import RecordingError
+from edge.core.reading import one_line
 from edge.core.types import U8, Frame, PlantedDefect
 from edge.recording import layout, raw_image
+from edge.recording.untrusted import DAMAGE, BoundedFile, parts_of
 
-# What the library lets through when bytes are missing or not what they should be.
-_DAMAGE = (McapError, msgspec.MsgspecError, struct.error, ValueError, KeyError, OverflowError, MemoryError)
+_GAPS = 100  # so many rows there may be to each that truth is said of
+_LONGEST_WEB_MM = 1e9
+_SHORTEST_WEB_MM = 1e-3
 
 
 class Recording:
@@ -39,7 +41,7 @@ class Recording:
         self._about = metadata[layout.METADATA]
         if self._about.get("format") != layout.FORMAT:
             raise RecordingError(
-                f"{path}: recording of format {self._about.get('format')}, known here is {layout.FORMAT}: "
+                f"{path}: recording of format {one_line(self._about.get('format'))}, known here is {layout.FORMAT}: "
                 "read it with the Foilsight that wrote it or a newer one"
             )
         if calibration is None:
@@ -85,10 +87,12 @@ class Recording:
         """Frames that came too fast to be recorded; None where nobody counted them or the file is torn."""
         if self.torn:
             return None
-        with self._sound(), self._open() as stream:
+        with self.sound(), self._open() as stream:
             reader = SeekingReader(stream, record_size_limit=self._size)
             closing = [record.metadata for record in reader.iter_metadata() if record.name == layout.CLOSING]
             counts = [int(each[layout.FRAMES_DROPPED]) for each in closing if layout.FRAMES_DROPPED in each]
+            if any(count < 0 for count in counts):
+                raise ValueError("frames dropped are less than none")
         return sum(counts) if counts else None
 
     @cached_property
@@ -96,15 +100,16 @@ class Recording:
         """Length of web the frames have seen, as its writer knew it or from the encoder of the first and last frame and
         the height of the field; None where the file is torn or the pitch unknown."""
         if layout.WEB_MM in self._about:
-            with self._sound():
-                return float(self._about[layout.WEB_MM])
+            with self.sound():
+                return _length(float(self._about[layout.WEB_MM]))
         first = next(self._indexed(layout.FRAME_TOPIC), None)
         last = next(self._indexed(layout.FRAME_TOPIC, reverse=True), None)
         if first is None or last is None:
             return None
-        with self._sound():
+        with self.sound():
             start, end = (msgspec.json.decode(message.data, type=layout.FrameFields) for message in (first, last))
-        return layout.seen_mm(start.encoder_mm, end.encoder_mm, self._calibration)
+            seen_mm = layout.seen_mm(start.encoder_mm, end.encoder_mm, self._calibration)
+            return None if seen_mm is None else _length(seen_mm)
 
     def frames(self) -> Iterator[Frame]:
         """The frames in the order they were written; pixels are read-only views of the bytes read, one frame at a time.
@@ -122,15 +127,17 @@ class Recording:
 
     def truth_classes(self) -> U8 | None:
         """Planted classes (rows, width) u8 from web row 0 on, background where nothing was said; None without truth."""
-        with self._sound():
-            pieces = [_truth_piece(message) for message in self._on(layout.TRUTH_CLASSES_TOPIC)]
-            if not pieces:
-                return None
-            height, width = max(first + len(rows) for first, rows in pieces), pieces[0][1].shape[1]
-            classes = np.zeros((height, width), np.uint8)
-            for first, rows in pieces:
-                classes[first : first + len(rows)] = rows
-            return classes
+        with self.sound():
+            pieces = [self._truth_piece(message) for message in self._on(layout.TRUTH_CLASSES_TOPIC)]
+        if not pieces:
+            return None
+        rows, said = max(first + len(piece) for first, piece in pieces), sum(len(piece) for _, piece in pieces)
+        if rows > _GAPS * said:
+            raise RecordingError(f"{self._path}: damaged (truth of {said} rows in {rows}): record again")
+        classes = np.zeros((rows, self._calibration.width), np.uint8)
+        for first, piece in pieces:
+            classes[first : first + len(piece)] = piece
+        return classes
 
     @property
     def has_truth(self) -> bool:
@@ -148,13 +155,13 @@ class Recording:
         for first, piece in (each for offset in sorted(touched) for each in self._truth_in_chunk(offset)):
             from_row, to_row = max(first, first_row), min(first + len(piece), end)
             if from_row < to_row:
-                with self._sound():
+                with self.sound():
                     classes[from_row - first_row : to_row - first_row] = piece[from_row - first : to_row - first]
         return classes
 
     def truth_defects(self) -> list[PlantedDefect] | None:
         """Planted defects, None without truth."""
-        with self._sound():
+        with self.sound():
             messages = self._on(layout.TRUTH_DEFECTS_TOPIC)
             lists = [msgspec.json.decode(message.data, type=layout.TruthDefects) for message in messages]
         return [defect for each in lists for defect in each.defects] if lists else None
@@ -167,27 +174,28 @@ class Recording:
     @cached_property
     def _truth_pieces(self) -> list[tuple[int, int, int]]:
         """First row, number of rows and chunk of each piece of truth; looked through once, a chunk at a time."""
-        if self._summary is None:
-            return []
-        topic = self._truth_channels
-        offsets = {c.chunk_start_offset for c in self._summary.chunk_indexes if topic & c.message_index_offsets.keys()}
         return [
-            (first, len(piece), offset) for offset in sorted(offsets) for first, piece in self._truth_in_chunk(offset)
+            (first, len(piece), offset)
+            for offset in sorted(self._chunks_with(self._truth_channels))
+            for first, piece in self._truth_in_chunk(offset)
         ]
 
     def _truth_in_chunk(self, offset: int) -> list[tuple[int, U8]]:
         """First row and classes of every piece of truth in the chunk at byte `offset`."""
-        records, _ = next(self.whole_records(offset))
-        with self._sound():
-            return [
-                _truth_piece(part)
-                for part in (records if isinstance(records, list) else ())
-                if isinstance(part, Message) and part.channel_id in self._truth_channels
-            ]
+        with self.sound():
+            return [self._truth_piece(message) for message in self._in_chunk(offset, self._truth_channels)]
+
+    def _truth_piece(self, message: Message) -> tuple[int, U8]:
+        """First row and classes (rows, width) of a message on `/truth/classes`."""
+        class_index, first_row = raw_image.decode(message.data)
+        first, width = int(first_row.removeprefix(layout.FIRST_ROW)), self._calibration.width
+        if first < 0 or class_index.shape[1] != width or class_index.dtype != np.uint8:
+            raise ValueError(f"truth is no classes of rows of {width} pixels")
+        return first, np.asarray(class_index, np.uint8)
 
     def _frame(self, image: tuple[str, Message] | None, message: Message) -> Frame:
         where = f"{self._path}: frame at sequence {message.sequence}"
-        with self._sound():
+        with self.sound():
             fields = msgspec.json.decode(message.data, type=layout.FrameFields)
             topic, its_image = image or ("", None)
             if its_image is None or topic != f"{layout.LIGHT_TOPIC}{fields.light}":
@@ -212,7 +220,7 @@ class Recording:
                         break
         except InvalidMagic as error:
             raise RecordingError(f"{self._path}: not a recording (no MCAP file)") from error
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise RecordingError(f"{self._path}: torn before its first frame, nothing can be read") from error
         return metadata, None, 0
 
@@ -220,7 +228,7 @@ class Recording:
         try:
             with self._open() as stream:
                 return SeekingReader(stream, record_size_limit=self._size).get_summary()
-        except _DAMAGE:
+        except DAMAGE:
             return None
 
     def _on(self, topic: str) -> Iterator[Message]:
@@ -229,13 +237,25 @@ class Recording:
         return self._indexed(topic)
 
     def _indexed(self, topic: str, *, reverse: bool = False) -> Iterator[Message]:
-        """Messages on a topic in order of time, without reading chunks that hold none; none where there is no index."""
-        if self.torn:
+        """Messages on a topic as they were written, or backwards, without reading chunks that hold none; none where
+        there is no index."""
+        if self._summary is None:
             return
-        with self._sound(), self._open() as stream:
-            reader = SeekingReader(stream, validate_crcs=True, record_size_limit=self._size)
-            for _, _, message in reader.iter_messages(topic, reverse=reverse):
-                yield message
+        channels = {channel.id for channel in self._summary.channels.values() if channel.topic == topic}
+        for offset in sorted(self._chunks_with(channels), reverse=reverse):
+            messages = self._in_chunk(offset, channels)
+            yield from reversed(messages) if reverse else messages
+
+    def _chunks_with(self, channels: set[int]) -> set[int]:
+        """Where the chunks begin that hold messages of these channels."""
+        indexes = [] if self._summary is None else self._summary.chunk_indexes
+        return {index.chunk_start_offset for index in indexes if channels & index.message_index_offsets.keys()}
+
+    def _in_chunk(self, offset: int, channels: set[int]) -> list[Message]:
+        """The messages of these channels in the chunk at byte `offset`."""
+        records, _ = next(self.whole_records(offset))
+        parts = records if isinstance(records, list) else []
+        return [part for part in parts if isinstance(part, Message) and part.channel_id in channels]
 
     def _messages(self) -> Iterator[tuple[str, Message]]:
         """Every message of every undamaged chunk with its topic, in the order of the file."""
@@ -245,7 +265,7 @@ class Recording:
                 if isinstance(part, Channel):
                     topics[part.id] = part.topic
                 elif isinstance(part, Message):
-                    with self._sound():
+                    with self.sound():
                         topic = topics[part.channel_id]
                     yield topic, part
 
@@ -259,11 +279,11 @@ class Recording:
             with self._open() as stream:
                 stream.seek(start)
                 for record in self._records(stream, skip_magic=start > 0):
-                    whole = breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else record
+                    whole = parts_of(record) if isinstance(record, Chunk) else record
                     yield whole, stream.tell()
                     if isinstance(record, DataEnd):
                         return
-        except _DAMAGE as error:
+        except DAMAGE as error:
             if not self.torn:
                 raise self._damaged(error) from error
 
@@ -271,14 +291,15 @@ class Recording:
         return StreamReader(stream, emit_chunks=True, skip_magic=skip_magic, record_size_limit=self._size).records
 
     @contextmanager
-    def _sound(self) -> Iterator[None]:
+    def sound(self) -> Iterator[None]:
+        """What is not as it should be in a message read here is a damaged recording: RecordingError."""
         try:
             yield
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> RecordingError:
-        return RecordingError(f"{self._path}: damaged ({type(error).__name__} {error}): record again")
+        return RecordingError(f"{self._path}: damaged ({type(error).__name__} {one_line(error)}): record again")
 
     @property
     def _size(self) -> int:
@@ -287,13 +308,13 @@ class Recording:
     @contextmanager
     def _open(self) -> Iterator[IO[bytes]]:
         try:
-            with self._path.open("rb") as stream:
+            with self._path.open("rb", buffering=0) as raw, BoundedFile(raw, self._size) as stream:
                 yield stream
         except OSError as error:
             raise RecordingError(f"{self._path}: cannot be read ({error.strerror})") from error
 
 
-def _truth_piece(message: Message) -> tuple[int, U8]:
-    """First row and classes (rows, width) of a message on `/truth/classes`."""
-    class_index, first_row = raw_image.decode(message.data)
-    return int(first_row.removeprefix(layout.FIRST_ROW)), np.asarray(class_index, np.uint8)
+def _length(web_mm: float) -> float:
+    if not _SHORTEST_WEB_MM <= web_mm <= _LONGEST_WEB_MM:
+        raise ValueError(f"no web is {web_mm} mm long")
+    return web_mm

@@ -64,7 +64,8 @@ class _Copy:
         whole_bytes = 0
         for record, end in self._recording.whole_records():
             whole_bytes = size if isinstance(record, DataEnd) else end
-            self._copy(record)
+            with self._recording.sound():
+                self._copy(record)
         lost_bytes = size - whole_bytes
         self._mcap.add_metadata(layout.CLOSING, {layout.LOST_BYTES: str(lost_bytes)})
         self._mcap.finish()

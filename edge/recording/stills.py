@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.core.calibration import Calibration
-from edge.core.errors import ImportFolderError
+from edge.core.errors import CalibrationError, ImportFolderError
+from edge.core.reading import one_line, read_file
 from edge.core.types import Frame, Pixels
 from edge.recording.lights_file import Light, LightsFile, load_lights
 from edge.recording.tga import decode_tga
 from edge.recording.writer import RecordingWriter
 
 _GRAY_FROM_BGR = np.array([0.114, 0.587, 0.299], np.float32)
+MAX_IMAGE_BYTES = 1 << 30
 _FRAME_INTERVAL_NS = 1_000_000  # made up, equal at every import
 
 
@@ -36,10 +38,13 @@ def import_images(
     lights = load_lights(lights_file)
     if not folder.is_dir():
         raise ImportFolderError(f"{folder}: no such folder of images")
-    paths = [folder / _file(light) for light in lights.light]
+    paths = [folder / light.file for light in lights.light]
     first = _read(paths[0])
     as_is = first.dtype == np.uint8 and first.ndim == 2 and all(light.intensity is None for light in lights.light)
-    calibration = _calibration(lights, first, 255.0 if as_is else 65535.0, f"lights file {lights_file.name}")
+    try:
+        calibration = _calibration(lights, first, 255.0 if as_is else 65535.0, f"lights file {lights_file.name}")
+    except CalibrationError as error:
+        raise CalibrationError(f"{lights_file}: {error}") from error
     recording = RecordingWriter(out, calibration)
     try:
         with recording as writer:
@@ -56,20 +61,13 @@ def import_images(
     return len(paths)
 
 
-def _file(light: Light) -> str:
-    return light.files if isinstance(light.files, str) else light.files[0]
-
-
 def _read(path: Path) -> Pixels:
     """An image as it lies in the file: (h, w) or (h, w, 3) in BGR order, u8 or u16, without alpha."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImportFolderError(f"{path}: cannot be read ({error.strerror})") from error
+    data = read_file(path, MAX_IMAGE_BYTES, ImportFolderError)
     try:
         image = decode_tga(data) if path.suffix.lower() == ".tga" else _decode(data)
     except (ValueError, cv2.error) as error:
-        raise ImportFolderError(f"{path}: not an image to import ({' '.join(str(error).split())})") from error
+        raise ImportFolderError(f"{path}: not an image to import ({one_line(error)})") from error
     return image[:, :, :3] if image.ndim == 3 else image
 
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.core.errors import ModelError
+from edge.core.reading import one_line, read_file
 from edge.segmentation.onnx_metadata import read_metadata
 from edge.segmentation.surface_channels import CHANNELS
 
@@ -52,8 +53,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     classes: Annotated[list[str], Meta(min_length=2, max_length=255)]
-    channels: Annotated[list[str], Meta(min_length=1)]
-    pitch_mm: Annotated[float, Meta(gt=0)]
+    channels: Annotated[list[str], Meta(min_length=1, max_length=len(CHANNELS))]
+    pitch_mm: Annotated[float, Meta(ge=1e-6, le=100)]
     grid: Annotated[int, Meta(ge=1, le=1024)]
     halo: Annotated[int, Meta(ge=0, le=4096)]
     thresholds: list[Probability]
@@ -101,13 +102,7 @@ class ModelFile:
 def load_model(path: Path | None) -> ModelFile:
     """Read a model file; None gives the shipped one. Raises ModelError."""
     path = SHIPPED_MODEL if path is None else path
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise ModelError(f"{path}: {size >> 20} MB is more than a model may have ({MAX_FILE_BYTES >> 20} MB)")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: model cannot be read ({error.strerror})") from error
+    data = read_file(path, MAX_FILE_BYTES, ModelError)
     return ModelFile(path=path, info=_read_info(data, path), digest=hashlib.sha256(data).hexdigest(), data=data)
 
 
@@ -115,10 +110,10 @@ def _read_info(data: bytes, path: Path) -> ModelInfo:
     try:
         metadata = read_metadata(data)
     except ValueError as error:
-        raise ModelError(f"{path}: not an ONNX model ({error})") from error
+        raise ModelError(f"{path}: not an ONNX model ({one_line(error)})") from error
     if METADATA_KEY not in metadata:
         raise ModelError(f"{path}: ONNX model without '{METADATA_KEY}' metadata: write it with `foilsight export`")
     try:
         return msgspec.json.decode(metadata[METADATA_KEY], type=ModelInfo)
-    except msgspec.MsgspecError as error:
-        raise ModelError(f"{path}: bad '{METADATA_KEY}' metadata: {error}") from error
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ModelError(f"{path}: bad '{METADATA_KEY}' metadata: {one_line(error)}") from error
