@@ -40,6 +40,13 @@ app.command(
     name="quantise",
     help="Write a model in 8-bit integers, with what that costs. Needs the extra [train].",
 )
+calibrate = App(name="calibrate", help="Find out what the line must know of its lights.")
+app.command(calibrate)
+calibrate.command(
+    "calibration.commands:lights",
+    name="lights",
+    help="Light directions from photographs of a mirror ball, as a lights file.",
+)
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 ConfigFile = Annotated[Path | None, Parameter(name="--config")]

@@ -1,11 +1,15 @@
 """The lights file: under which lights a still object was photographed, TOML."""
 
+import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
+import numpy as np
 from msgspec import Meta
+from numpy.typing import NDArray
 
 from edge.core.errors import ImportFolderError
 from edge.core.reading import is_file_name
@@ -62,3 +66,15 @@ def _values(intensity: float | RGB | None) -> tuple[float, ...]:
     if intensity is None:
         return ()
     return intensity if isinstance(intensity, tuple) else (intensity,)
+
+
+def write_directions(path: Path, directions: NDArray[np.float64], files: Sequence[str]) -> None:
+    """Write a lights file with unit `directions` (n, 3) and one image a light. Raises ImportFolderError."""
+    entries = [
+        f"[[light]]\ndirection = [{', '.join(f'{part:.6f}' for part in direction)}]\nfiles = {json.dumps(file)}\n"
+        for direction, file in zip(directions, files, strict=True)
+    ]
+    try:
+        path.write_text("\n".join(entries), encoding="utf-8")
+    except OSError as error:
+        raise ImportFolderError(f"{path}: cannot be written ({error.strerror})") from error

@@ -6,22 +6,17 @@ channel over full scale, divided by the light's intensity, then gray by the weig
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.core.calibration import Calibration
 from edge.core.errors import CalibrationError, ImportFolderError
-from edge.core.reading import one_line, read_file
 from edge.core.types import Frame, Pixels
+from edge.recording.image_file import GRAY_FROM_BGR, read_image
 from edge.recording.lights_file import Light, LightsFile, load_lights
-from edge.recording.tga import decode_tga
 from edge.recording.writer import RecordingWriter
 
-_GRAY_FROM_BGR = np.array([0.114, 0.587, 0.299], np.float32)
-MAX_IMAGE_BYTES = 1 << 30
 _FRAME_INTERVAL_NS = 1_000_000  # made up, equal at every import
 
 
@@ -39,7 +34,7 @@ def import_images(
     if not folder.is_dir():
         raise ImportFolderError(f"{folder}: no such folder of images")
     paths = [folder / light.file for light in lights.light]
-    first = _read(paths[0])
+    first = read_image(paths[0])
     as_is = first.dtype == np.uint8 and first.ndim == 2 and all(light.intensity is None for light in lights.light)
     try:
         calibration = _calibration(lights, first, 255.0 if as_is else 65535.0, f"lights file {lights_file.name}")
@@ -49,7 +44,7 @@ def import_images(
     try:
         with recording as writer:
             for index, (path, light) in enumerate(zip(paths, lights.light, strict=True)):
-                image = _read(path)
+                image = read_image(path)
                 _check_alike(path, image, first)
                 pixels = image if as_is else _gray(image, light, path)
                 writer.write(Frame(pixels, index, index, 0.0, index * _FRAME_INTERVAL_NS, 0.0))
@@ -59,25 +54,6 @@ def import_images(
         out.unlink(missing_ok=True)
         raise
     return len(paths)
-
-
-def _read(path: Path) -> Pixels:
-    """An image as it lies in the file: (h, w) or (h, w, 3) in BGR order, u8 or u16, without alpha."""
-    data = read_file(path, MAX_IMAGE_BYTES, ImportFolderError)
-    try:
-        image = decode_tga(data) if path.suffix.lower() == ".tga" else _decode(data)
-    except (ValueError, cv2.error) as error:
-        raise ImportFolderError(f"{path}: not an image to import ({one_line(error)})") from error
-    return image[:, :, :3] if image.ndim == 3 else image
-
-
-def _decode(data: bytes) -> NDArray[Any]:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-    if image is None:
-        raise ValueError("expected PNG, TIFF, TGA, BMP or JPEG")
-    if image.dtype not in (np.uint8, np.uint16) or (image.ndim == 3 and image.shape[2] not in (3, 4)):
-        raise ValueError(f"{image.dtype} values of shape {image.shape}, expected gray or colour of 8 or 16 bit")
-    return image
 
 
 def _check_alike(path: Path, image: Pixels, first: Pixels) -> None:
@@ -99,7 +75,7 @@ def _gray(image: Pixels, light: Light, path: Path) -> NDArray[np.uint16]:
         gray = image.astype(np.float32) / np.float32(intensity)
     else:
         bgr = np.broadcast_to(np.asarray(intensity, np.float32), 3)[::-1]
-        gray = image.astype(np.float32) @ (_GRAY_FROM_BGR / bgr)
+        gray = image.astype(np.float32) @ (GRAY_FROM_BGR / bgr)
     gray *= 65535.0 / np.iinfo(image.dtype).max
     converted: NDArray[np.uint16] = np.rint(np.clip(gray, 0, 65535)).astype(np.uint16)
     return converted
