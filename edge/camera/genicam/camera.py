@@ -1,0 +1,312 @@
+"""A camera that delivers shots.
+
+Harvesters finds it, loads its description and announces buffers. Buffers are taken straight from the new-buffer event:
+Harvesters' own `fetch` never returns while every buffer is incomplete, and `try_fetch` drops what is incomplete.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from genicam import genapi, gentl
+from harvesters.core import Harvester, ImageAcquirer, ParameterKey, ParameterSet
+from numpy.typing import NDArray
+
+from edge.camera.device_counters import DeviceClock, FrameIds
+from edge.camera.genicam.devices import DeviceInfo, about, choose, open_harvester
+from edge.camera.genicam.nodes import FAILURES, FeatureNodes, told
+from edge.camera.setup import enable_chunks, set_format
+from edge.camera.shot import Shot
+from edge.camera.strobe import StrobePlan, strobe_plan
+from edge.camera.unpack import BY_CODE, copy_pixels
+from edge.core.clock import monotonic_ns
+from edge.core.config import CameraConfig
+from edge.core.errors import CameraError
+
+BUFFERS = 32
+_WAIT_MS = 2
+"""The binding keeps Python's lock while it waits for a buffer."""
+_SILENCE_S = 1.0
+"""After this long without a buffer the camera is asked whether it is still there."""
+_BACK_OFF_S = (0.2, 5.0)
+
+
+@dataclass
+class CameraCounts:
+    """Since the camera was first opened: buffers `delivered`, of them `incomplete`; how often it was lost and found."""
+
+    delivered: int = 0
+    incomplete: int = 0
+    reconnects: int = 0
+
+
+class GenICamCamera:
+    """A camera set up as `config` says, to be used in a `with` block and from one thread.
+
+    `producers` besides those of the configuration and of GENICAM_GENTL64_PATH. `strobed` False leaves trigger,
+    exposure and sequencer as the camera has them. Entering the block raises CameraError where there is no such camera
+    or it cannot do what the configuration asks. A camera that is lost later is looked for with growing pauses.
+    """
+
+    def __init__(self, config: CameraConfig, producers: Sequence[Path] = (), *, strobed: bool = True) -> None:
+        self.counts = CameraCounts()
+        self.plan: StrobePlan | None = None
+        self._config = config
+        self._producers = [*config.producers, *producers]
+        self._strobed = strobed
+        self._connection: _Connection | None = None
+        self._running = False
+        self._pause_s, self._next_try_s = _BACK_OFF_S[0], 0.0
+
+    def __enter__(self) -> "GenICamCamera":
+        self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    @property
+    def connected(self) -> bool:
+        """False while the camera is lost."""
+        return self._connection is not None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of its images in pixels."""
+        return self._shape
+
+    @property
+    def dtype(self) -> type[np.uint8] | type[np.uint16]:
+        """Of its pixels, unpacked."""
+        return self._format.dtype
+
+    @property
+    def device(self) -> DeviceInfo:
+        """The camera that was chosen."""
+        return self._device
+
+    @property
+    def underruns(self) -> int:
+        """Frames lost for want of a free buffer, as the producer counts them; 0 where it does not."""
+        return 0 if self._connection is None else self._connection.underruns
+
+    def start(self) -> None:
+        """Begin to acquire. Raises CameraError."""
+        self._running = True
+        if self._connection is not None:
+            self._connection.start()
+
+    def stop(self) -> None:
+        """Stop; images that nobody has taken are gone. Raises CameraError."""
+        self._running = False
+        if self._connection is not None:
+            self._connection.stop()
+
+    def next_into(self, out: NDArray[Any], deadline_s: float) -> Shot | None:
+        """Copy the next image into `out`, an array of `shape` and `dtype`, which becomes the shot's pixels.
+
+        None where nothing came within `deadline_s`, or the camera is lost. An incomplete shot holds what arrived of
+        it and what lay in the buffer before. Raises CameraError for images of another size or format.
+        """
+        if out.shape != self._shape or out.dtype != self.dtype:
+            raise ValueError(f"{self._device} fills {self._shape} {self.dtype.__name__}, not {out.shape} {out.dtype}")
+        end = time.monotonic() + deadline_s
+        while True:
+            left_s = end - time.monotonic()
+            if self._connection is None:
+                self._reconnect(left_s)
+            else:
+                try:
+                    buffer = self._connection.wait(left_s)
+                    if buffer is not None:
+                        return self._shot(self._connection, buffer, out)
+                except FAILURES:
+                    self._lose()
+            if left_s <= 0:
+                return None
+
+    def _shot(self, connection: "_Connection", buffer: Any, out: NDArray[Any]) -> Shot:
+        arrived_ns = monotonic_ns()
+        try:
+            complete = bool(buffer.is_complete())
+            if complete:
+                self._check(buffer)
+            raw = np.frombuffer(buffer.raw_buffer, np.uint8, offset=_or(0, buffer, "image_offset"))
+            copy_pixels(raw, self._format, _or(0, buffer, "padding_x"), out)
+            self.counts.delivered += 1
+            self.counts.incomplete += not complete
+            return Shot(
+                pixels=out,
+                frame_id=self._ids.unwrapped(int(buffer.frame_id)),
+                exposed_ns=self._exposed_ns(connection.device_ns(buffer), arrived_ns),
+                complete=complete,
+                **(connection.chunks(buffer) if complete else {}),
+            )
+        finally:
+            buffer.parent.queue_buffer(buffer)
+
+    def _check(self, buffer: Any) -> None:
+        height, width = self._shape
+        delivered = (_or(width, buffer, "width"), _or(height, buffer, "height"))
+        code = _or(self._format.code, buffer, "pixel_format")
+        if (*delivered, code) != (width, height, self._format.code):
+            name = BY_CODE[code].name if code in BY_CODE else f"format {code:#010x}"
+            raise CameraError(
+                f"{self._device} delivers {delivered[0]} x {delivered[1]} {name} instead of "
+                f"{width} x {height} {self._format.name}: somebody else has set it up anew"
+            )
+
+    def _exposed_ns(self, device_ns: int | None, arrived_ns: int) -> int:
+        return arrived_ns if device_ns is None else self._clock.exposed_ns(device_ns, arrived_ns)
+
+    def _open(self) -> None:
+        connection = _Connection(self._producers, self._config.device)
+        try:
+            self._device = connection.device
+            self._format, self._shape = set_format(self._config, connection.nodes)
+            if self._strobed:
+                self.plan = strobe_plan(self._config, connection.nodes)
+                self.plan.apply(connection.nodes)
+            connection.read_chunks(enable_chunks(connection.nodes))
+            if self._running:
+                connection.start()
+        except BaseException:
+            connection.close()
+            raise
+        self._clock, self._ids = DeviceClock(), FrameIds()
+        self._connection = connection
+
+    def _reconnect(self, left_s: float) -> None:
+        """Wait for the next try, or try: everything anew, for a new list of devices ends what is open."""
+        wait_s = self._next_try_s - time.monotonic()
+        if wait_s > 0:
+            time.sleep(max(0.0, min(wait_s, left_s)))
+            return
+        try:
+            self._open()
+        except CameraError:
+            self._lose()
+        else:
+            self.counts.reconnects += 1
+            self._pause_s = _BACK_OFF_S[0]
+
+    def _lose(self) -> None:
+        self._close()
+        self._next_try_s = time.monotonic() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, _BACK_OFF_S[1])
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class _Connection:
+    """An open device with its Harvester: both end together."""
+
+    def __init__(self, producers: Sequence[Path], device: str) -> None:
+        self._harvester: Harvester = open_harvester(producers)
+        self._chunk_nodes: dict[str, Any] = {}
+        try:
+            found = choose(device, self._harvester.device_info_list)
+            self.device = about(found)
+            with told(f"{self.device}: cannot be opened"), _interrupt_handler_kept():
+                chunks_by_hand = ParameterSet({ParameterKey.ENABLE_AUTO_CHUNK_DATA_UPDATE: False})
+                self._acquirer: ImageAcquirer = self._harvester.create(found, config=chunks_by_hand)
+                self._acquirer.num_buffers = max(BUFFERS, self._acquirer.min_num_buffers)
+                self._events = next(iter(self._acquirer._new_buffer_event_monitor_dict.values()))
+        except BaseException:
+            self.close()
+            raise
+        self.nodes = FeatureNodes(self._acquirer.remote_device.node_map, str(self.device))
+        self._heard_s = time.monotonic()
+
+    @property
+    def underruns(self) -> int:
+        return int(_or(0, self._acquirer.data_streams[0], "num_underrun"))
+
+    def start(self) -> None:
+        with told(f"{self.device}: cannot be started"):
+            self._acquirer.start()
+        self._heard_s = time.monotonic()
+
+    def stop(self) -> None:
+        with told(f"{self.device}: cannot be stopped"):
+            self._acquirer.stop()
+
+    def wait(self, left_s: float) -> Any:
+        """The next buffer, or None after a short while. Raises what the binding raises when the device is gone."""
+        try:
+            self._events.update_event_data(max(0, min(_WAIT_MS, int(left_s * 1000))))
+        except gentl.TimeoutException:
+            if time.monotonic() - self._heard_s > _SILENCE_S:
+                self.nodes.refresh()
+                self._heard_s = time.monotonic()
+            return None
+        self._heard_s = time.monotonic()
+        return self._events.buffer
+
+    def read_chunks(self, features: dict[str, str]) -> None:
+        """From now on read these of each buffer: field of Shot to feature."""
+        self._chunk_nodes = {field: self.nodes.raw(feature) for field, feature in features.items()}
+
+    def chunks(self, buffer: Any) -> dict[str, Any]:
+        """What came with an image. The adapter is emptied first, or it would go on to tell of the buffer before."""
+        said: dict[str, Any] = {}
+        if self._chunk_nodes:
+            adapter = self._acquirer._chunk_adapter
+            adapter.detach_buffer()
+            with suppress(*FAILURES):  # without chunks a shot says that it does not know
+                if isinstance(adapter, genapi.ChunkAdapterGeneric):
+                    adapter.attach_buffer(buffer.raw_buffer, buffer.chunk_data_info_list)
+                else:
+                    size = _or(buffer.size_filled, buffer, "delivered_chunk_payload_size")
+                    adapter.attach_buffer(buffer.raw_buffer, size)
+                for field, node in self._chunk_nodes.items():
+                    with suppress(*FAILURES):
+                        said[field] = node.value
+        return said
+
+    def device_ns(self, buffer: Any) -> int | None:
+        """The camera's own time of an image; None where it has none."""
+        stamp: int | None = _or(None, buffer, "timestamp_ns")
+        if stamp is None:
+            ticks, ticks_per_s = _or(0, buffer, "timestamp"), _or(0, self._acquirer.device, "timestamp_frequency")
+            stamp = ticks * 1_000_000_000 // ticks_per_s if ticks_per_s else 0
+        return stamp or None
+
+    def close(self) -> None:
+        """Let go of everything. The producer of a lost camera refuses much of it, which changes nothing."""
+        try:
+            self._harvester.reset()
+        except FAILURES:
+            self._harvester.image_acquirers.clear()
+            with suppress(*FAILURES):
+                self._harvester.reset()
+
+
+def _or(default: Any, module: Any, name: str) -> Any:
+    """What a GenTL module says, or `default` where it does not."""
+    try:
+        return getattr(module, name)
+    except (*FAILURES, AttributeError):
+        return default
+
+
+@contextmanager
+def _interrupt_handler_kept() -> Iterator[None]:
+    """Harvesters takes ctrl-C for itself when it opens something on the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
