@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.assembly.assembler import Assembler
+from edge.assembly.row_map import View, Views
 from edge.core.calibration import Calibration
 from edge.core.errors import CalibrationError
 from edge.core.types import Frame, Strip
@@ -72,6 +73,39 @@ def test_the_view_nearest_the_frame_centre_is_taken() -> None:
     source = np.concatenate([strip.source_row for strip in strips], axis=1)
     middle = source[:, 32:-40]
     assert np.abs(middle - 15.5).max() <= 4.5, "each light comes back every 8 rows"
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    steps=st.lists(st.sampled_from([0.0, 0.3, 1.0, 2.0, 3.0, 4.0, 5.7, 8.0, 16.0]), min_size=20, max_size=80),
+    lost=st.sets(st.integers(0, 80), max_size=12),
+    sign=st.sampled_from([1, -1]),
+)
+def test_strips_that_leave_early_take_no_other_views(steps: list[float], lost: set[int], sign: int) -> None:
+    """Whatever is lost and however the web moves, short of backwards: as near the centre as if all were waited for."""
+    rows = np.cumsum([0.0, *steps])
+    frames = [frame_at(row, k % 4, k, 32, sign=sign) for k, row in enumerate(rows) if k == 0 or k not in lost]
+    strips = assembled(Assembler(calibration_of(32, 4, sign=sign), 16, PITCH_MM), frames)
+    views = Views(4, 32, sign)
+    for slot, frame in enumerate(frames):
+        views.add(
+            frame.light, View((frame.encoder_mm - frames[0].encoder_mm) / PITCH_MM + (0 if sign > 0 else 31), slot)
+        )
+    waited = views.decide(0, sum(strip.rows for strip in strips)).source_row
+    source = np.concatenate([strip.source_row for strip in strips], axis=1)
+    np.testing.assert_allclose(np.abs(source - 15.5), np.abs(waited - 15.5), atol=1e-3)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_strips_leave_when_their_best_views_are_in(sign: int) -> None:
+    """A quarter of a frame before the last frame that shows them has passed, at an advance of an eighth of one."""
+    assembler = Assembler(calibration_of(64, 4, sign=sign), 16, PITCH_MM)
+    ahead = [
+        strip.first_row + strip.rows - 8 * k
+        for k in range(40)
+        for strip in assembler.push(frame_at(8 * k, k % 4, k, 64, sign=sign))
+    ]
+    assert set(ahead[2:]) == {16}
 
 
 def test_broken_motion_is_interpolated_to_a_hundredth() -> None:

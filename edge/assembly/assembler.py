@@ -45,7 +45,8 @@ class FrameCounts:
 
 
 class Assembler:
-    """Lays frames onto a canvas of web rows and hands on strips of `strip_rows` rows that no frame can reach any more.
+    """Lays frames onto a canvas of web rows and hands on strips of `strip_rows` rows as soon as no frame to come can
+    show any of them better.
 
     `pitch_mm` replaces a calibration's unknown pitch. Planes lie in memory of their own, or in `out` where it is given:
     made by `empty_planes`, overwritten by the next strip. A frame of another size than the calibration, or of a light
@@ -93,18 +94,19 @@ class Assembler:
         if not self._count(frame):
             return
         view = View(self._web_row(frame), self._store(frame.pixels))
-        lowest, highest = self._views.rows_of(view)
+        _, highest = self._views.rows_of(view)
         self._end_row = max(self._end_row, math.floor(highest + 1e-6) + 1)
         dropped = self._views.add(frame.light, view)
         if dropped is not None:
             self._free.append(dropped.slot)
-        while self._next_row + self._strip_rows <= lowest + 1e-6:
-            yield self._strip(self._strip_rows, out)
+        while (row_map := self._views.settled(view, self._next_row, self._strip_rows)) is not None:
+            yield self._strip(row_map, out)
 
     def finish(self, out: F32 | None = None) -> Iterator[Strip]:
         """Yield what is left when no frame will come any more."""
         while self._next_row < self._end_row:
-            yield self._strip(min(self._strip_rows, self._end_row - self._next_row), out)
+            rows = min(self._strip_rows, self._end_row - self._next_row)
+            yield self._strip(self._views.decide(self._next_row, rows), out)
 
     def _web_row(self, frame: Frame) -> float:
         """Web row of image row 0. Rows count on from where they ended when the encoder starts anew."""
@@ -161,8 +163,8 @@ class Assembler:
         self._pool[slot] = pixels
         return slot
 
-    def _strip(self, rows: int, out: F32 | None) -> Strip:
-        row_map = self._views.decide(self._next_row, rows)
+    def _strip(self, row_map: RowMap, out: F32 | None) -> Strip:
+        rows = row_map.slot.shape[1]
         memory = _planes(self._calibration, rows) if out is None else out
         shape = (self._calibration.lights, rows, self._calibration.width)
         planes = memory.reshape(-1)[: math.prod(shape)].reshape(shape)

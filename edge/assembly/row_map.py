@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 SNAP_PX = 0.01
 """A web row this close to an image row is taken from it as it is; otherwise it is interpolated over six rows."""
 TAPS_BELOW, TAPS_ABOVE = 2, 3
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, order=True)
@@ -85,6 +86,22 @@ class Views:
                 slot[k, better] = view.slot
                 source[k, better] = image_row[better]
         return RowMap(slot, source, first_row)
+
+    def settled(self, newest: View, first_row: int, rows: int) -> RowMap | None:
+        """As `decide`, as soon as no frame after `newest`, the last one added, would change it if the web does not run
+        back; None before."""
+        lowest, highest = self.rows_of(newest)
+        end_row = first_row + rows
+        last = min(views[-1].offset_row if views else -np.inf for views in self._by_light)
+        if end_row > lowest + _ROUNDING and end_row - 1 > (lowest + highest + last - newest.offset_row) / 2:
+            return None  # some light's next frame will be nearer
+        row_map = self.decide(first_row, rows)
+        web_rows = np.arange(first_row, end_row)
+        to_centre = (lowest + highest) / 2 - web_rows  # of `newest`; of a frame to come no less
+        past_centre = self.transport_sign * (row_map.source_row - (self.height - 1) / 2)
+        nearer = (past_centre < to_centre - _ROUNDING) & (past_centre > -to_centre - _ROUNDING)
+        out_of_reach = web_rows + 1 <= lowest + _ROUNDING
+        return row_map if (nearer | out_of_reach).all() else None
 
     def _reachable(self, image_row: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Image rows that exist, or lie where all six taps exist."""
