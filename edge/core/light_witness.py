@@ -32,6 +32,8 @@ class LightWitness:
         self._levels = blocks.mean(axis=(1, 2))
         self._dark_levels = calibration.dark.mean(axis=(1, 2))
         self._shapes = blocks / self._levels[:, None, None]
+        offsets = (self._shapes - self._shapes.mean(axis=0)).reshape(len(blocks), -1)
+        self._telling = np.linalg.svd(offsets, full_matrices=False)[2][: len(blocks) - 1]
 
     def testify(self, frame: Frame) -> Testimony:
         """ "dark" or "other light" only where there is no doubt; without a flat field every frame agrees."""
@@ -46,6 +48,23 @@ class LightWitness:
         if claimed > _LEAST_CONTRAST and distance.min() < _SURE * claimed:
             return "other light"
         return "agrees"
+
+    def lit_by(self, pixels: Pixels) -> int | None:
+        """The light that an image (h, w) was lit by; None where there is doubt, too little light or no flat field.
+
+        Only how the lights' shapes differ from each other is compared: what else is in the image is the web.
+        """
+        if self._shapes is None:
+            return None
+        blocks = _blocks(pixels) - self._dark_levels[:, None, None]
+        levels = blocks.mean(axis=(1, 2))
+        if (levels < DARK * self._levels).any():
+            return None
+        offsets = (blocks / levels[:, None, None] - self._shapes).reshape(len(blocks), -1)
+        distance = np.sqrt(((offsets @ self._telling.T) ** 2).sum(axis=1) / offsets.shape[1])
+        likely, next_likely = np.argsort(distance)[:2]
+        doubtless = distance[next_likely] > _LEAST_CONTRAST and distance[likely] < _SURE * distance[next_likely]
+        return int(likely) if doubtless else None
 
 
 def _blocks(image: Pixels | NDArray[np.float32]) -> NDArray[np.float64]:
