@@ -107,7 +107,7 @@ def decode(data: bytes) -> Envelope | Heartbeat:
     """The message in JSON bytes; fields unknown here are skipped. Raises EventsError."""
     try:
         return _DECODER.decode(data)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: of msgspec, or no UTF-8
         raise EventsError(f"not a Foilsight event of schema {SCHEMA}: {error}") from error
 
 

@@ -69,7 +69,7 @@ def _read(path: Path) -> dict[str, int]:
         return {}
     except OSError as error:
         raise EventsError(f"{path}: cannot be read ({error.strerror})") from error
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         raise EventsError(
             f"{path}: not a subscriber's state ({error}): name another file, or delete it to hear every event again"
         ) from error

@@ -79,7 +79,7 @@ class ReplayClient:
         try:
             reply = _REPLY.decode(header)
             events = [decode(payload) for payload in payloads]
-        except (msgspec.MsgspecError, EventsError) as error:
+        except (ValueError, RecursionError, EventsError) as error:
             raise NoAnswer(f"{self._endpoint}: not a page of Foilsight events: {error}") from error
         if isinstance(reply, Refusal):
             raise NoAnswer(f"{self._endpoint} refuses: {reply.error}")
