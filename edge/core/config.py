@@ -56,11 +56,13 @@ class DefectsConfig(_Section, frozen=True):
 
 class EventsConfig(_Section, frozen=True):
     """`publish`: ZeroMQ address of the PUB socket; `replay`: of the ROUTER socket that gives out past events;
-    `heartbeat_s`: how often the last sequence number is told."""
+    `heartbeat_s`: how often the last sequence number is told; `keep_mb`: of events kept on disk to be replayed, the
+    oldest are deleted beyond (weeks of a line at 1 m/s, which tells what it covered ten times a second)."""
 
     publish: str = "tcp://127.0.0.1:5570"
     replay: str = "tcp://127.0.0.1:5571"
     heartbeat_s: Positive = 1.0
+    keep_mb: Annotated[float, Meta(ge=1, le=1e6)] = 10_000.0
 
 
 class LightConfig(_Section, frozen=True):

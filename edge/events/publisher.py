@@ -8,12 +8,12 @@ import zmq
 
 from edge.core.errors import EventsError
 from edge.events.envelope import Body, Envelope, Heartbeat, Origin, encode
+from edge.events.leaving import leave
 from edge.events.outbox import Outbox
 from edge.events.replay_server import ReplayServer
 
-_HIGH_WATER_MARK = 10_000
+_HIGH_WATER_MARK = 1000
 _LINGER_MS = 500
-_LEAVE_S = 3.0
 
 
 class EventWriter:
@@ -21,7 +21,8 @@ class EventWriter:
 
     `endpoint` None: not published. `replay_endpoint`, if given, is where a `ReplayServer` answers out of the outbox.
     Every `heartbeat_s` seconds, and once on closing, a heartbeat tells the last number.
-    A slow listener never delays the line: beyond 10,000 waiting messages it misses some, and the numbers tell it so.
+    A slow listener never delays the line, nor does it grow: beyond 1,000 waiting messages that listener misses some,
+    and the numbers tell it so.
     The outbox stays open when the writer closes. Raises EventsError where an endpoint cannot be bound.
 
     Any thread may publish: one lock guards both outbox and socket, so events go out in the order of their numbers, and
@@ -47,6 +48,7 @@ class EventWriter:
         self._closing = threading.Event()
         self._last_seq = outbox.last_seq
         self._context = zmq.Context()
+        self._name = endpoint or replay_endpoint or ""
         self._socket = None if endpoint is None else self._bound(endpoint)
         self._replay = None if replay_endpoint is None else self._serving(replay_endpoint)
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -65,19 +67,13 @@ class EventWriter:
         return events
 
     def close(self) -> None:
-        """Tells the last number once more and leaves the endpoints; waits half a second for slow listeners.
-
-        Ending a ZeroMQ context (4.3.5) was seen to hang about once in 2,000 times when listeners left at the same
-        moment, whatever the linger time. A line must be able to end: after three seconds the context is left behind.
-        """
+        """Tells the last number once more and leaves the endpoints; waits half a second for slow listeners."""
         self._closing.set()
         if self._heart.is_alive():
             self._heart.join()
         if self._replay is not None:
             self._replay.close()
-        leaving = threading.Thread(target=self._context.destroy, args=(_LINGER_MS,), name="leaving", daemon=True)
-        leaving.start()
-        leaving.join(_LEAVE_S)
+        leave(self._context, self._name, _LINGER_MS)
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +89,7 @@ class EventWriter:
         try:
             socket.bind(endpoint)
         except zmq.ZMQError as error:
-            self._context.destroy(linger=0)
+            leave(self._context, endpoint)
             raise EventsError(
                 f"{endpoint}: events cannot be published there ({error.strerror}): stop what uses the address, or set "
                 "another one under [events] publish"
@@ -104,7 +100,7 @@ class EventWriter:
         try:
             return ReplayServer(self._context, self._outbox.path, endpoint)
         except EventsError:
-            self._context.destroy(linger=0)
+            leave(self._context, endpoint)
             raise
 
     def _send(self, message: Envelope | Heartbeat) -> None:

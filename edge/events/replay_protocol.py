@@ -10,8 +10,10 @@ Reply, a frame of JSON and one more frame for each event, byte for byte as it wa
     {"reply": "refused", "version": 1, "error": "what was wrong with the request"}
 
 `last_seq` is the last number in the outbox: ask again until it is reached. A page may hold fewer events than asked for
-(at most 200), and holds none where nothing comes after `since` or the line has begun another stream than the one asked
-for. As for events, fields are only ever added, with defaults; a change that is more than that counts `version` up.
+(at most 200, and no more once they come to 256 KiB), and holds none where nothing comes after `since` or the line has
+begun another stream than the one asked for. Old events are deleted in time: a number that is passed over is gone.
+
+As for events, fields are only ever added, with defaults; a change that is more than that counts `version` up.
 """
 
 from typing import Annotated
@@ -21,6 +23,7 @@ from msgspec import Meta
 
 PROTOCOL_VERSION = 1
 PAGE_EVENTS = 200
+PAGE_BYTES = 256 * 1024
 _LARGEST_SEQ = 2**63 - 1
 
 

@@ -8,11 +8,12 @@ import zmq
 
 from edge.core.errors import EventsError
 from edge.events.outbox import OutboxReader
-from edge.events.replay_protocol import PAGE_EVENTS, PROTOCOL_VERSION, PageHeader, PageRequest, Refusal
+from edge.events.replay_protocol import PAGE_BYTES, PAGE_EVENTS, PROTOCOL_VERSION, PageHeader, PageRequest, Refusal
 
 _POLL_MS = 100
 _REST_S = 0.01
 _LARGEST_REQUEST_BYTES = 4096
+_LARGEST_ENVELOPE = 8
 _WAITING_REQUESTS = 64
 _WAITING_REPLIES = 4
 
@@ -22,7 +23,8 @@ class ReplayServer:
 
     Clients are served in turn, a page at a time, and never more than 100 pages a second altogether: however greedy they
     are, the line keeps the processor. To one that asks without reading, replies are dropped beyond a few pages. What is
-    no request is answered with a `Refusal`; a request beyond 4 KiB costs its sender the connection.
+    no request is answered with a `Refusal`; a frame beyond 4 KiB costs its sender the connection, and a request behind
+    more than 8 frames (the sender's identity and those of proxies on the way) is dropped.
     Raises EventsError where the endpoint cannot be bound or the outbox cannot be opened.
     """
 
@@ -54,21 +56,24 @@ class ReplayServer:
     def _serve(self) -> None:
         while not self._closing.is_set():
             if self._socket.poll(_POLL_MS):
-                *address, request = self._socket.recv_multipart()
-                self._socket.send_multipart([*address, *self._answered(request)])
+                *envelope, request = self._socket.recv_multipart()
+                if len(envelope) <= _LARGEST_ENVELOPE:
+                    self._socket.send_multipart([*envelope, *answer(self._outbox, request)])
                 self._closing.wait(_REST_S)
 
-    def _answered(self, request: bytes) -> list[bytes]:
-        try:
-            return self._page(request)
-        except (msgspec.MsgspecError, RecursionError, EventsError) as error:
-            return [msgspec.json.encode(Refusal(error=str(error)))]
 
-    def _page(self, request: bytes) -> list[bytes]:
-        asked = msgspec.json.decode(request, type=PageRequest)
-        if asked.version != PROTOCOL_VERSION:
-            raise EventsError(f"version {asked.version} is not spoken here, version {PROTOCOL_VERSION} is")
-        stream = self._outbox.stream
-        limit = min(asked.limit, PAGE_EVENTS) if asked.stream in ("", stream) else 0
-        events, last_seq = self._outbox.page(asked.since, limit)
-        return [msgspec.json.encode(PageHeader(stream=stream, last_seq=last_seq)), *events]
+def answer(outbox: OutboxReader, request: bytes) -> list[bytes]:
+    """The frames that answer one request, whatever it holds: a page, or a refusal that says why."""
+    try:
+        return _page(outbox, request)
+    except (ValueError, RecursionError, EventsError) as error:  # ValueError: of msgspec, or no UTF-8
+        return [msgspec.json.encode(Refusal(error=str(error)))]
+
+
+def _page(outbox: OutboxReader, request: bytes) -> list[bytes]:
+    asked = msgspec.json.decode(request, type=PageRequest)
+    if asked.version != PROTOCOL_VERSION:
+        raise EventsError(f"version {asked.version} is not spoken here, version {PROTOCOL_VERSION} is")
+    limit = min(asked.limit, PAGE_EVENTS) if asked.stream in ("", outbox.stream) else 0
+    events, last_seq = outbox.page(asked.since, limit, PAGE_BYTES)
+    return [msgspec.json.encode(PageHeader(stream=outbox.stream, last_seq=last_seq)), *events]

@@ -11,6 +11,7 @@ import zmq
 
 from edge.core.errors import EventsError
 from edge.events.envelope import Envelope, Heartbeat, decode
+from edge.events.leaving import leave
 from edge.events.places import Places
 from edge.events.replay_client import NoAnswer, ReplayClient
 
@@ -82,7 +83,7 @@ class Subscriber:
                 else ReplayClient(self._context, replay_endpoint, patience_s, self._stop)
             )
         except EventsError:
-            self._context.destroy(linger=0)
+            leave(self._context, publish_endpoint)
             raise
         self._items = self._in_order()
 
@@ -117,7 +118,7 @@ class Subscriber:
 
     def _disconnect(self) -> None:
         self._items.close()
-        self._context.destroy(linger=0)
+        leave(self._context, self._endpoint)
 
     def _subscribed(self) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.SUB)
@@ -177,10 +178,10 @@ class Subscriber:
             if page.stream != self._stream:
                 yield self._gap(upto, f"the line has begun another stream, {page.stream}")
             elif not page.events:
-                yield self._gap(upto, "not in the outbox")
+                yield self._gap(upto, "no longer in the outbox")
             for event in page.events:
                 if event.seq > self._at + 1:
-                    yield self._gap(event.seq - 1, "not in the outbox")
+                    yield self._gap(event.seq - 1, "no longer in the outbox")
                 yield event
 
     def _gap(self, to_seq: int, why: str) -> Gap:

@@ -1,0 +1,185 @@
+"""Asking for events again: pages, junk, floods; whoever asks, and however, the line goes on publishing."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import zmq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge.core.errors import EventsError
+from edge.events import Envelope, Gap, Outbox, Subscriber, decode
+from edge.events.envelope import Heartbeat, encode
+from edge.events.replay_protocol import PAGE_EVENTS
+
+from .lines import ALARM, ORIGIN, PUBLISHER, child, free_endpoint, line, numbered, resident_bytes_after, taken
+
+
+@contextmanager
+def asking(replay: str) -> Iterator[Callable[[bytes], list[bytes]]]:
+    """A client of nothing but ZeroMQ and JSON, as one in another language would be."""
+    with zmq.Context() as context, context.socket(zmq.REQ) as request:
+        request.linger = 0
+        request.rcvtimeo = 10_000
+        request.connect(replay)
+
+        def ask(data: bytes) -> list[bytes]:
+            request.send(data)
+            return request.recv_multipart()
+
+        yield ask
+
+
+def test_a_page_is_the_very_bytes_that_were_published_and_of_bounded_size(
+    outbox: Outbox, publish: str, replay: str
+) -> None:
+    sent = outbox.append(*numbered(3 * PAGE_EVENTS), origin=ORIGIN)
+    with line(outbox, publish, replay), asking(replay) as ask:
+        header, *events = ask(b'{"version": 1, "since": 41, "limit": 2, "later_field": 3}')
+        assert msgspec.json.decode(header) == {
+            "reply": "page",
+            "version": 1,
+            "stream": outbox.stream,
+            "last_seq": 3 * PAGE_EVENTS,
+        }
+        assert events == [encode(event) for event in sent[41:43]]
+        assert len(ask(b'{"since": 0, "limit": 1000000}')) == 1 + PAGE_EVENTS
+        assert len(ask(b'{"since": 599}')) == 2
+        assert len(ask(b'{"since": 600}')) == len(ask(b'{"since": 9000000000000000000}')) == 1
+        assert len(ask(b'{"since": 0, "stream": "another"}')) == 1
+
+
+JUNK = [b"", b"\xff", b"[]", b"{}", b'{"since": -1}', b'{"since": 1e99}', b'{"since": ' + b"9" * 300 + b"}"]
+JUNK += [b'{"since": 0, "limit": 0}', b'{"since": "all"}', b'{"since": 0, "version": 2}', b'{"a": ' + b"[" * 4000]
+JUNK += [b'{"since": 0, "stream": "\xff"}', b'{"\xff": 0}']
+
+
+def test_junk_is_refused_in_words_and_does_no_harm(outbox: Outbox, publish: str, replay: str) -> None:
+    sent = outbox.append(*numbered(2), origin=ORIGIN)
+    with line(outbox, publish, replay), asking(replay) as ask:
+        for junk in JUNK:
+            (reply,) = ask(junk)
+            refusal = msgspec.json.decode(reply)
+            assert (refusal["reply"], refusal["version"]) == ("refused", 1)
+            assert refusal["error"]
+        assert "version 2 is not spoken here" in msgspec.json.decode(ask(b'{"since": 0, "version": 2}')[0])["error"]
+        assert [decode(event) for event in ask(b'{"since": 0}')[1:]] == sent
+
+
+def test_any_frames_at_all_leave_the_line_answering(tmp_path: Path) -> None:
+    replay = free_endpoint()
+    with (
+        Outbox(tmp_path / "outbox.sqlite") as outbox,
+        line(outbox, free_endpoint(), replay),
+        zmq.Context() as context,
+        context.socket(zmq.DEALER) as dealer,
+        asking(replay) as ask,
+    ):
+        dealer.linger = 0
+        dealer.connect(replay)
+
+        @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @given(st.lists(st.binary(max_size=200), min_size=1, max_size=5))
+        def thrown(frames: list[bytes]) -> None:
+            dealer.send_multipart(frames)
+            assert b'"page"' in ask(b'{"since": 0}')[0]
+
+        thrown()
+        dealer.send(b'{"since": 0}' + b" " * 100_000)  # refused by ZeroMQ: the connection is cut
+        assert b'"page"' in ask(b'{"since": 0}')[0]
+
+
+def test_a_client_that_asks_without_reading_starves_nobody(outbox: Outbox, publish: str, replay: str) -> None:
+    outbox.append(*numbered(2000), origin=ORIGIN)
+    with (
+        line(outbox, publish, replay) as writer,
+        zmq.Context() as context,
+        context.socket(zmq.DEALER) as greedy,
+        Subscriber(publish, replay) as events,
+    ):
+        greedy.linger = 0
+        greedy.rcvhwm = 1
+        greedy.connect(replay)
+        for _ in range(500):
+            greedy.send(b'{"since": 0}')
+        assert taken(events, 2000) == list(outbox.since(0))
+        sent = writer.publish(*numbered(50))
+        assert taken(events, 50) == sent
+
+
+def test_many_that_ask_without_reading_take_little_memory_and_delay_no_event(
+    tmp_path: Path, publish: str, replay: str
+) -> None:
+    """Each of 8 is answered 50 times, with 256 KiB: 100 MB, were it all kept for them."""
+    with (
+        child(PUBLISHER, tmp_path / "outbox.sqlite", publish, replay, 4000) as publisher,
+        zmq.Context() as context,
+        ExitStack() as greedy,
+        asking(replay) as ask,
+    ):
+        before = resident_bytes_after(publisher, 500)
+        for _ in range(8):
+            dealer = greedy.enter_context(context.socket(zmq.DEALER))
+            dealer.linger, dealer.rcvhwm = 0, 1
+            dealer.connect(replay)
+            for _ in range(64):
+                dealer.send(b'{"since": 0}')
+        for _ in range(50):  # served in turn
+            assert 1 < len(ask(b'{"since": 0}')) < 100
+        assert resident_bytes_after(publisher, 500) - before < 40e6
+        assert msgspec.json.decode(ask(b'{"since": 0}')[0])["last_seq"] == 1000
+
+
+def test_several_subscribers_hear_the_same(outbox: Outbox, publish: str, replay: str) -> None:
+    outbox.append(*numbered(700), origin=ORIGIN)
+    heard: list[list[Envelope | Gap]] = []
+
+    def hear() -> None:
+        with Subscriber(publish, replay) as events:
+            heard.append(taken(events, 750))
+
+    with line(outbox, publish, replay) as writer:
+        threads = [threading.Thread(target=hear) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for body in numbered(50):
+            writer.publish(body)
+        for thread in threads:
+            thread.join()
+        assert heard == [list(outbox.since(0))] * 4
+
+
+def test_an_address_in_use_is_told_and_leaves_nothing_open(outbox: Outbox, publish: str, replay: str) -> None:
+    with line(outbox, publish, replay), pytest.raises(EventsError, match=f"{replay}.*in use"):
+        line(outbox, free_endpoint(), replay)
+    with line(outbox, publish, replay) as writer:  # the addresses are free again
+        assert writer.publish(ALARM)[0].seq == 1
+
+
+def test_a_stranger_at_the_replay_address_is_told(outbox: Outbox, publish: str, replay: str) -> None:
+    outbox.append(ALARM, origin=ORIGIN)
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as stranger:
+        stranger.linger = 0
+        stranger.bind(replay)
+        stop = threading.Event()
+
+        def answer() -> None:
+            while not stop.is_set():
+                if stranger.poll(20):
+                    address, _ = stranger.recv_multipart()
+                    stranger.send_multipart([address, encode(Heartbeat(stream="x", last_seq=3))])
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            with line(outbox, publish, None), Subscriber(publish, replay, patience_s=0.1) as events:
+                (gap,) = taken(events, 1)
+        finally:
+            stop.set()
+            thread.join()
+    assert isinstance(gap, Gap)
+    assert f"{replay}: not a page of Foilsight events" in gap.why
