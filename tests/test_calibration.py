@@ -136,6 +136,14 @@ def test_a_light_on_the_horizon_cannot_have_a_flat_field() -> None:
     replace(GOOD, light_directions=grazing, dark=None, flat=None)
 
 
+def test_a_direction_that_is_all_but_zero_is_refused() -> None:
+    """Its determinants divide by zero."""
+    directions = GOOD.light_directions.copy()
+    directions[3] = np.array([[0.0], [5e-324], [1.0]])
+    with pytest.raises(CalibrationError, match="light_directions holds values"):
+        replace(GOOD, light_directions=directions)
+
+
 def test_lights_that_jump_from_row_to_row_are_refused() -> None:
     with pytest.raises(CalibrationError, match="light_directions_per_row holds values"):
         replace(GOOD, light_directions_per_row=GOOD.light_directions * 1e300)

@@ -29,6 +29,8 @@ MAX_SIDE_PX = 1 << 16
 MAX_WHITE = 65535
 """Pixels have 16 bits at most."""
 MAX_COUNTS = 1e6
+SMALLEST = 1e-30
+"""What is closer to 0 without being 0 has no inverse that a float32 or a determinant can hold."""
 MIN_FLAT_COUNTS = 1e-3
 """A flat field that is not even this much brighter than the dark one holds no light."""
 MIN_ELEVATION = 1e-3
@@ -112,8 +114,10 @@ class Calibration:
         for name, array, shape, limit in arrays:
             if array is not None and array.shape != shape:
                 raise CalibrationError(f"calibration: {name} has shape {array.shape}, expected {shape}")
-            if array is not None and not (np.abs(array) <= limit).all():
-                raise CalibrationError(f"calibration: {name} holds values beyond {limit:g} or that are not numbers")
+            if array is not None and not _within(array, limit):
+                raise CalibrationError(
+                    f"calibration: {name} holds values that are not numbers, beyond {limit:g} or below {SMALLEST:g}"
+                )
         if (self.dark is None) != (self.flat is None):
             raise CalibrationError("calibration: dark and flat belong together, one of them is missing")
         if self.dark is not None and self.flat is not None:
@@ -221,6 +225,11 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & _ENCRYPTED:
         raise ValueError(f"{name} is compressed or encrypted")
     return archive.read(info)
+
+
+def _within(array: NDArray[Any], limit: float) -> bool:
+    size = np.abs(array)
+    return bool(((size <= limit) & ((size >= SMALLEST) | (size == 0))).all())
 
 
 def _read_array(data: bytes, dtype: type[np.floating[Any]]) -> NDArray[Any]:
