@@ -94,7 +94,8 @@ def said(old: bytes, new: bytes) -> bytes:
         (with_member(FLAT, lambda array: array[:10] + b"(" * 500 + array[510:]), "three dimensions"),
         (with_member(FLAT, lambda _: npy(np.full((4, HEIGHT, WIDTH), np.inf, np.float32))), "flat holds values"),
         (with_member(FLAT, lambda _: npy(np.full((4, HEIGHT, WIDTH), np.nan, np.float32))), "flat holds values"),
-        (with_member(FLAT, lambda _: npy(np.full((4, HEIGHT, WIDTH), 1e-44, np.float32))), "not brighter"),
+        (with_member(FLAT, lambda _: npy(np.full((4, HEIGHT, WIDTH), 1e-20, np.float32))), "not brighter"),
+        (with_member(FLAT, lambda _: npy(np.full((4, HEIGHT, WIDTH), 1e-44, np.float32))), "flat holds values"),
         (with_member(FLAT, lambda _: npy(np.zeros((4, HEIGHT, 0), np.float32))), "shape"),
         (with_member(DIRECTIONS, lambda _: npy(np.full((4, 3, WIDTH), 1e308))), "light_directions holds values"),
     ],
@@ -130,7 +131,7 @@ def test_a_device_is_not_read_for_ever() -> None:
 
 def test_a_light_on_the_horizon_cannot_have_a_flat_field() -> None:
     grazing = GOOD.light_directions.copy()
-    grazing[0] = np.array([[1.0], [0.0], [5e-324]])
+    grazing[0] = np.array([[1.0], [0.0], [1e-20]])
     with pytest.raises(CalibrationError, match="below the web"):
         replace(GOOD, light_directions=grazing)
     replace(GOOD, light_directions=grazing, dark=None, flat=None)
