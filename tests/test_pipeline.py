@@ -8,6 +8,8 @@ from itertools import count, islice
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_assembly import PITCH_MM, calibration_of
 
 from edge.assembly.assembler import Assembler
@@ -16,6 +18,7 @@ from edge.core.errors import CalibrationError, EventsError, ModelError
 from edge.core.types import F32, U8, Alarm, ClassMap, Coverage, Defect, Frame
 from edge.defects.joiner import DefectJoiner
 from edge.pipeline.inspection import PASSAGES, Inspection, Watchers
+from edge.pipeline.latency import Latencies
 from edge.pipeline.ledger import Ledger
 from edge.segmentation.model import ModelInfo, load_model
 from edge.segmentation.openvino import OpenVinoBackend
@@ -361,3 +364,19 @@ def test_the_shipped_network_takes_no_memory_either() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 64 * 1024 < surface[0, 0].size
+
+
+@given(st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=300))
+def test_latencies_are_counted_to_a_percent(times_ms: list[float]) -> None:
+    latencies = Latencies()
+    for ms in times_ms:
+        latencies.add(ms, 2)
+    twice = np.repeat(times_ms, 2)
+    assert latencies.summary_ms()["max"] == max(times_ms)
+    for name, percent in (("p50", 50), ("p99", 99), ("p999", 99.9)):
+        exact = np.percentile(twice, percent, method="inverted_cdf")
+        assert latencies.summary_ms()[name] == pytest.approx(exact, rel=0.011)
+
+
+def test_without_events_there_is_no_latency() -> None:
+    assert set(Latencies().summary_ms().values()) == {0.0}
