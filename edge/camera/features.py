@@ -23,7 +23,8 @@ class Write:
 
 
 EXPOSURE_US: Names = ("ExposureTime", "ExposureTimeAbs")
-GAIN_DB: Names = ("Gain", "GainAbs")
+GAIN_DB: Names = ("Gain", "GainAbs", "GainRaw")
+"""Decibels where it is a floating-point number; older cameras count steps of their own under the same names."""
 USER_OUTPUTS = "UserOutputValueAll"
 
 BEFORE_EXPOSURE = (Write("ExposureAuto", "Off"), Write("ExposureMode", "Timed"), Write("GainAuto", "Off"))
@@ -33,28 +34,42 @@ TRIGGER_SELECTORS: Names = ("FrameStart", "ExposureStart")
 OTHER_TRIGGERS: Names = ("AcquisitionStart", "FrameBurstStart")
 """Triggers that must be off, or the camera waits for them too."""
 
-CHUNKS: dict[str, tuple[tuple[str, str], ...]] = {
-    "active_set": (("SequencerSetActive", "ChunkSequencerSetActive"), ("SequenceSetIndex", "ChunkSequenceSetIndex")),
-    "line_status": (("LineStatusAll", "ChunkLineStatusAll"),),
-    "exposure_us": (("ExposureTime", "ChunkExposureTime"),),
-    "gain_db": (("Gain", "ChunkGain"),),
+
+@dataclass(frozen=True)
+class Chunk:
+    """What a camera tells beside an image: entry of ChunkSelector, feature that holds it; worth nothing `unless` it
+    is something else than this."""
+
+    entry: str
+    feature: str
+    unless: Write | None = None
+
+
+CHUNKS: dict[str, tuple[Chunk, ...]] = {
+    "active_set": (
+        Chunk("SequencerSetActive", "ChunkSequencerSetActive"),
+        Chunk("SequenceSetIndex", "ChunkSequenceSetIndex"),
+    ),
+    "line_status": (Chunk("LineStatusAll", "ChunkLineStatusAll"),),
+    "exposure_us": (Chunk("ExposureTime", "ChunkExposureTime"),),
+    "gain_db": (Chunk("Gain", "ChunkGain"),),
     "encoder_count": (
-        ("EncoderValue", "ChunkEncoderValue"),
-        ("CounterValue", "ChunkCounterValue"),
-        ("ShaftEncoderCounter", "ChunkShaftEncoderCounter"),
+        Chunk("EncoderValue", "ChunkEncoderValue", Write("EncoderSourceA", "Off")),
+        Chunk("CounterValue", "ChunkCounterValue", Write("CounterEventSource", "Off")),
+        Chunk("ShaftEncoderCounter", "ChunkShaftEncoderCounter"),
     ),
 }
-"""Field of a Shot: (entry of ChunkSelector, node that holds it)."""
+"""By field of a Shot. A counter that counts nothing would say that the web stands."""
 
 
 @dataclass(frozen=True)
 class Sequencer:
     """How a make's sequencer is told its sets.
 
-    `begin` and `end` around the sets; of each set `select`, `load`, `save`; `following`: which set comes next;
-    `advance`: the event, one of `advance_on`, that goes on to it; `count`: number of sets; `every_set` what else each
-    holds; `stored`: the selector (and its switch) that says which features a set holds; `holds_outputs`: whether
-    user outputs can be among them.
+    `begin` (its first write switches the sequencer off) and `end` around the sets; of each set `select`, `load` and
+    `save`; `following`: which set comes next; `advance`: the event, the first of `advance_on` that the camera knows,
+    that goes on to it; `count`: number of sets; `every_set`: what else each holds; `stored`: the selector, and its
+    switch, that says which features a set holds; `holds_outputs`: whether user outputs can be among them.
     """
 
     begin: tuple[Write, ...]

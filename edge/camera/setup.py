@@ -1,6 +1,6 @@
 """Image format and chunks: what a camera is told besides its strobe plan."""
 
-from edge.camera.features import CHUNKS, Write
+from edge.camera.features import CHUNKS, Chunk, Write
 from edge.camera.strobe import Nodes, set_features
 from edge.camera.unpack import PixelFormat, pixel_format
 from edge.core.config import CameraConfig
@@ -18,17 +18,32 @@ def set_format(config: CameraConfig, nodes: Nodes) -> tuple[PixelFormat, tuple[i
     return pixel_format(config.pixel_format, width), (height, width)
 
 
-def enable_chunks(nodes: Nodes) -> dict[str, str]:
-    """Switch on what a Shot can hold; field of Shot to the feature that tells it."""
+def offered_chunks(nodes: Nodes, strobe: str) -> dict[str, list[Chunk]]:
+    """What a camera can tell beside an image, by field of a Shot, best first. The set of a sequencer that a strobe
+    controller stands in for says nothing about the light."""
     if not (nodes.has("ChunkModeActive") and nodes.has("ChunkSelector")):
         return {}
-    set_features(nodes, [Write("ChunkModeActive", True)])
-    offered = nodes.entries("ChunkSelector")
-    found = {}
-    for field, names in CHUNKS.items():
-        for entry, feature in names:
-            if entry in offered and nodes.has(feature):
-                set_features(nodes, [Write("ChunkSelector", entry), Write("ChunkEnable", True)])
-                found[field] = feature
-                break
-    return found
+    entries = nodes.entries("ChunkSelector")
+    offered = {
+        field: [chunk for chunk in chunks if chunk.entry in entries and nodes.has(chunk.feature)]
+        for field, chunks in CHUNKS.items()
+        if not (field == "active_set" and strobe == "controller")
+    }
+    return {field: chunks for field, chunks in offered.items() if chunks}
+
+
+def enable_chunks(nodes: Nodes, strobe: str) -> dict[str, str]:
+    """Switch on what tells a Shot's fields; field to the feature that will hold it."""
+    enabled = {}
+    for field, chunks in offered_chunks(nodes, strobe).items():
+        telling = [chunk for chunk in chunks if not _idle(chunk, nodes)]
+        if telling:
+            on = (Write("ChunkModeActive", True), Write("ChunkSelector", telling[0].entry), Write("ChunkEnable", True))
+            set_features(nodes, on)
+            enabled[field] = telling[0].feature
+    return enabled
+
+
+def _idle(chunk: Chunk, nodes: Nodes) -> bool:
+    off = chunk.unless
+    return off is not None and nodes.has(off.feature) and nodes.read(off.feature) == off.value

@@ -36,6 +36,8 @@ class Nodes(Protocol):
 
     def has(self, feature: str) -> bool: ...
 
+    def is_float(self, feature: str) -> bool: ...
+
     def entries(self, feature: str) -> list[str]: ...
 
     def read(self, feature: str) -> Value: ...
@@ -75,7 +77,7 @@ def strobe_plan(config: CameraConfig, nodes: Nodes) -> StrobePlan:
         if any((light.exposure_us, light.gain_db) != (first.exposure_us, first.gain_db) for light in config.lights):
             raise CameraError("camera.lights: with an external strobe controller all need the same exposure and gain")
         who = f"an external controller counts triggers and fires {len(config.lights)} lights in turn"
-        writes = [*common, *_light(first, nodes)]
+        writes = [*_sequencers_off(nodes), *common, *_light(first, nodes)]
         return StrobePlan(who, tuple(writes), (), (), _last(writes))
     return _sequenced(config, nodes, common)
 
@@ -109,6 +111,10 @@ def _sequencer(nodes: Nodes) -> Sequencer:
                 )
             return sequencer
     raise CameraError(f"this camera has no sequencer: {_NEEDS_CONTROLLER}")
+
+
+def _sequencers_off(nodes: Nodes) -> list[Write]:
+    return [sequencer.begin[0] for sequencer in SEQUENCERS if nodes.has(sequencer.begin[0].feature)]
 
 
 def _can_store_outputs(sequencer: Sequencer, nodes: Nodes) -> bool:
@@ -158,8 +164,11 @@ def _exposure_modes(nodes: Nodes) -> list[Write]:
 def _light(light: LightConfig, nodes: Nodes) -> list[Write]:
     """Exposure and gain of a light. A camera without gain in decibels can do 0 dB."""
     writes = [Write(_first_of(EXPOSURE_US, nodes, "exposure time"), light.exposure_us)]
-    if light.gain_db or any(map(nodes.has, GAIN_DB)):
-        writes.append(Write(_first_of(GAIN_DB, nodes, "gain in dB"), light.gain_db))
+    in_db = tuple(name for name in GAIN_DB if nodes.has(name) and nodes.is_float(name))
+    if in_db:
+        writes.append(Write(in_db[0], light.gain_db))
+    elif light.gain_db:
+        raise CameraError("this camera lets nobody set its gain in dB: set gain_db = 0 for every light")
     return writes
 
 

@@ -28,6 +28,7 @@ from edge.camera.unpack import BY_CODE, copy_pixels
 from edge.core.clock import monotonic_ns
 from edge.core.config import CameraConfig
 from edge.core.errors import CameraError
+from edge.core.reading import one_line
 
 BUFFERS = 32
 _WAIT_MS = 2
@@ -51,12 +52,14 @@ class GenICamCamera:
 
     `producers` besides those of the configuration and of GENICAM_GENTL64_PATH. `strobed` False leaves trigger,
     exposure and sequencer as the camera has them. Entering the block raises CameraError where there is no such camera
-    or it cannot do what the configuration asks. A camera that is lost later is looked for with growing pauses.
+    or it cannot do what the configuration asks. A camera that is lost later is looked for with growing pauses;
+    `trouble` says why it is not there.
     """
 
     def __init__(self, config: CameraConfig, producers: Sequence[Path] = (), *, strobed: bool = True) -> None:
         self.counts = CameraCounts()
         self.plan: StrobePlan | None = None
+        self.trouble = ""
         self._config = config
         self._producers = [*config.producers, *producers]
         self._strobed = strobed
@@ -126,8 +129,8 @@ class GenICamCamera:
                     buffer = self._connection.wait(left_s)
                     if buffer is not None:
                         return self._shot(self._connection, buffer, out)
-                except FAILURES:
-                    self._lose()
+                except FAILURES as error:
+                    self._lose(f"{self._device} was lost ({one_line(error)})")
             if left_s <= 0:
                 return None
 
@@ -173,7 +176,7 @@ class GenICamCamera:
             if self._strobed:
                 self.plan = strobe_plan(self._config, connection.nodes)
                 self.plan.apply(connection.nodes)
-            connection.read_chunks(enable_chunks(connection.nodes))
+            connection.read_chunks(enable_chunks(connection.nodes, self._config.strobe))
             if self._running:
                 connection.start()
         except BaseException:
@@ -190,13 +193,15 @@ class GenICamCamera:
             return
         try:
             self._open()
-        except CameraError:
-            self._lose()
+        except CameraError as error:
+            self._lose(str(error))
         else:
             self.counts.reconnects += 1
+            self.trouble = ""
             self._pause_s = _BACK_OFF_S[0]
 
-    def _lose(self) -> None:
+    def _lose(self, why: str) -> None:
+        self.trouble = why
         self._close()
         self._next_try_s = time.monotonic() + self._pause_s
         self._pause_s = min(2 * self._pause_s, _BACK_OFF_S[1])

@@ -23,11 +23,16 @@ class FeatureNodes:
         self._camera = camera
 
     def has(self, feature: str) -> bool:
-        """Whether the camera implements it."""
+        """Whether the camera implements it, and not as a mere heading."""
         try:
-            return bool(genapi.is_implemented(self._map.get_node(feature).node))
+            node = self._map.get_node(feature)
+            return bool(genapi.is_implemented(node.node)) and not isinstance(node, genapi.ICategory)
         except FAILURES:
             return False
+
+    def is_float(self, feature: str) -> bool:
+        """Whether its value is a floating-point number."""
+        return isinstance(self._node(feature), genapi.IFloat)
 
     def entries(self, feature: str) -> list[str]:
         """What an enumeration can be set to."""
