@@ -225,6 +225,17 @@ def test_what_is_torn_and_damaged_is_refused_in_one_line(tmp_path: Path, whole: 
     assert not out.exists()
 
 
+@pytest.mark.parametrize("headers", [0, 1, 2])
+def test_what_is_recovered_opens_however_often_the_header_comes(tmp_path: Path, headers: int) -> None:
+    torn, out = tmp_path / "torn.mcap", tmp_path / "out.mcap"
+    end = 17 + int.from_bytes(WHOLE[9:17], "little")
+    torn.write_bytes(WHOLE[:8] + headers * WHOLE[8:end] + WHOLE[end:-1])
+    recovered = recover(torn, out, quiet=True)
+    whole = Recording(out)
+    assert (whole.torn, whole.frame_count) == (False, recovered.frames)
+    assert recovered.frames == len(FRAMES)
+
+
 def without_checksums(data: bytes) -> bytes:
     """The same recording with the checksum of every chunk 0, which stands for none."""
     out, at = bytearray(data), 8

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from mcap.records import Attachment, Channel, DataEnd, Header, Message, Metadata, Schema
+from mcap.records import Attachment, Channel, DataEnd, Message, Metadata, Schema
 
 from edge.core.errors import RecordingError
 from edge.recording import layout
@@ -62,6 +62,7 @@ class _Copy:
 
     def run(self, size: int) -> Recovered:
         whole_bytes = 0
+        self._mcap.start(profile=layout.METADATA, library=layout.METADATA)
         for record, end in self._recording.whole_records():
             whole_bytes = size if isinstance(record, DataEnd) else end
             with self._recording.sound():
@@ -73,8 +74,6 @@ class _Copy:
 
     def _copy(self, record: object) -> None:
         match record:
-            case Header():
-                self._mcap.start(record.profile, record.library)
             case Metadata(name=layout.METADATA):
                 about = {key: value for key, value in record.metadata.items() if key != layout.WEB_MM}
                 self._mcap.add_metadata(record.name, about)

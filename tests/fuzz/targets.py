@@ -265,10 +265,18 @@ def _counts(recording: Recording, path: Path) -> None:
 def _recovered(recording: Recording, path: Path) -> None:
     out = path.parent / "recovered.mcap"
     try:
-        if recover(path, out, lambda _: None).torn:
-            Recording(out)
+        recovered = recover(path, out, lambda _: None)
+        if recovered.torn:
+            assert _opened(out).frame_count == recovered.frames
     finally:
         out.unlink(missing_ok=True)
+
+
+def _opened(recovered: Path) -> Recording:
+    try:
+        return Recording(recovered)
+    except FoilsightError as error:
+        raise AssertionError("what was recovered is no recording") from error
 
 
 # --- model
