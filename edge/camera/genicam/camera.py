@@ -1,26 +1,18 @@
-"""A camera that delivers shots.
+"""A camera that delivers shots: set up, read buffer by buffer, found again when it is lost."""
 
-Harvesters finds it, loads its description and announces buffers. Buffers are taken straight from the new-buffer event:
-Harvesters' own `fetch` never returns while every buffer is incomplete, and `try_fetch` drops what is incomplete.
-"""
-
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from genicam import genapi, gentl
-from harvesters.core import Harvester, ImageAcquirer, ParameterKey, ParameterSet
 from numpy.typing import NDArray
 
 from edge.camera.device_counters import DeviceClock, FrameIds
-from edge.camera.genicam.devices import DeviceInfo, about, choose, open_harvester
-from edge.camera.genicam.nodes import FAILURES, FeatureNodes, told
+from edge.camera.genicam.connection import Connection, said
+from edge.camera.genicam.devices import DeviceInfo
+from edge.camera.genicam.nodes import FAILURES
 from edge.camera.setup import enable_chunks, set_format
 from edge.camera.shot import Shot
 from edge.camera.strobe import StrobePlan, strobe_plan
@@ -30,11 +22,6 @@ from edge.core.config import CameraConfig
 from edge.core.errors import CameraError
 from edge.core.reading import one_line
 
-BUFFERS = 32
-_WAIT_MS = 2
-"""The binding keeps Python's lock while it waits for a buffer."""
-_SILENCE_S = 1.0
-"""After this long without a buffer the camera is asked whether it is still there."""
 _BACK_OFF_S = (0.2, 5.0)
 
 
@@ -63,7 +50,7 @@ class GenICamCamera:
         self._config = config
         self._producers = [*config.producers, *producers]
         self._strobed = strobed
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._running = False
         self._pause_s, self._next_try_s = _BACK_OFF_S[0], 0.0
 
@@ -134,14 +121,14 @@ class GenICamCamera:
             if left_s <= 0:
                 return None
 
-    def _shot(self, connection: "_Connection", buffer: Any, out: NDArray[Any]) -> Shot:
+    def _shot(self, connection: Connection, buffer: Any, out: NDArray[Any]) -> Shot:
         arrived_ns = monotonic_ns()
         try:
             complete = bool(buffer.is_complete())
             if complete:
                 self._check(buffer)
-            raw = np.frombuffer(buffer.raw_buffer, np.uint8, offset=_or(0, buffer, "image_offset"))
-            copy_pixels(raw, self._format, _or(0, buffer, "padding_x"), out)
+            raw = np.frombuffer(buffer.raw_buffer, np.uint8, offset=said(0, buffer, "image_offset"))
+            copy_pixels(raw, self._format, said(0, buffer, "padding_x"), out)
             self.counts.delivered += 1
             self.counts.incomplete += not complete
             return Shot(
@@ -156,8 +143,8 @@ class GenICamCamera:
 
     def _check(self, buffer: Any) -> None:
         height, width = self._shape
-        delivered = (_or(width, buffer, "width"), _or(height, buffer, "height"))
-        code = _or(self._format.code, buffer, "pixel_format")
+        delivered = (said(width, buffer, "width"), said(height, buffer, "height"))
+        code = said(self._format.code, buffer, "pixel_format")
         if (*delivered, code) != (width, height, self._format.code):
             name = BY_CODE[code].name if code in BY_CODE else f"format {code:#010x}"
             raise CameraError(
@@ -169,7 +156,7 @@ class GenICamCamera:
         return arrived_ns if device_ns is None else self._clock.exposed_ns(device_ns, arrived_ns)
 
     def _open(self) -> None:
-        connection = _Connection(self._producers, self._config.device)
+        connection = Connection(self._producers, self._config.device)
         try:
             self._device = connection.device
             self._format, self._shape = set_format(self._config, connection.nodes)
@@ -210,108 +197,3 @@ class GenICamCamera:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-class _Connection:
-    """An open device with its Harvester: both end together."""
-
-    def __init__(self, producers: Sequence[Path], device: str) -> None:
-        self._harvester: Harvester = open_harvester(producers)
-        self._chunk_nodes: dict[str, Any] = {}
-        try:
-            found = choose(device, self._harvester.device_info_list)
-            self.device = about(found)
-            with told(f"{self.device}: cannot be opened"), _interrupt_handler_kept():
-                chunks_by_hand = ParameterSet({ParameterKey.ENABLE_AUTO_CHUNK_DATA_UPDATE: False})
-                self._acquirer: ImageAcquirer = self._harvester.create(found, config=chunks_by_hand)
-                self._acquirer.num_buffers = max(BUFFERS, self._acquirer.min_num_buffers)
-                self._events = next(iter(self._acquirer._new_buffer_event_monitor_dict.values()))
-        except BaseException:
-            self.close()
-            raise
-        self.nodes = FeatureNodes(self._acquirer.remote_device.node_map, str(self.device))
-        self._heard_s = time.monotonic()
-
-    @property
-    def underruns(self) -> int:
-        return int(_or(0, self._acquirer.data_streams[0], "num_underrun"))
-
-    def start(self) -> None:
-        with told(f"{self.device}: cannot be started"):
-            self._acquirer.start()
-        self._heard_s = time.monotonic()
-
-    def stop(self) -> None:
-        with told(f"{self.device}: cannot be stopped"):
-            self._acquirer.stop()
-
-    def wait(self, left_s: float) -> Any:
-        """The next buffer, or None after a short while. Raises what the binding raises when the device is gone."""
-        try:
-            self._events.update_event_data(max(0, min(_WAIT_MS, int(left_s * 1000))))
-        except gentl.TimeoutException:
-            if time.monotonic() - self._heard_s > _SILENCE_S:
-                self.nodes.refresh()
-                self._heard_s = time.monotonic()
-            return None
-        self._heard_s = time.monotonic()
-        return self._events.buffer
-
-    def read_chunks(self, features: dict[str, str]) -> None:
-        """From now on read these of each buffer: field of Shot to feature."""
-        self._chunk_nodes = {field: self.nodes.raw(feature) for field, feature in features.items()}
-
-    def chunks(self, buffer: Any) -> dict[str, Any]:
-        """What came with an image. The adapter is emptied first, or it would go on to tell of the buffer before."""
-        said: dict[str, Any] = {}
-        if self._chunk_nodes:
-            adapter = self._acquirer._chunk_adapter
-            adapter.detach_buffer()
-            with suppress(*FAILURES):  # without chunks a shot says that it does not know
-                if isinstance(adapter, genapi.ChunkAdapterGeneric):
-                    adapter.attach_buffer(buffer.raw_buffer, buffer.chunk_data_info_list)
-                else:
-                    size = _or(buffer.size_filled, buffer, "delivered_chunk_payload_size")
-                    adapter.attach_buffer(buffer.raw_buffer, size)
-                for field, node in self._chunk_nodes.items():
-                    with suppress(*FAILURES):
-                        said[field] = node.value
-        return said
-
-    def device_ns(self, buffer: Any) -> int | None:
-        """The camera's own time of an image; None where it has none."""
-        stamp: int | None = _or(None, buffer, "timestamp_ns")
-        if stamp is None:
-            ticks, ticks_per_s = _or(0, buffer, "timestamp"), _or(0, self._acquirer.device, "timestamp_frequency")
-            stamp = ticks * 1_000_000_000 // ticks_per_s if ticks_per_s else 0
-        return stamp or None
-
-    def close(self) -> None:
-        """Let go of everything. The producer of a lost camera refuses much of it, which changes nothing."""
-        try:
-            self._harvester.reset()
-        except FAILURES:
-            self._harvester.image_acquirers.clear()
-            with suppress(*FAILURES):
-                self._harvester.reset()
-
-
-def _or(default: Any, module: Any, name: str) -> Any:
-    """What a GenTL module says, or `default` where it does not."""
-    try:
-        return getattr(module, name)
-    except (*FAILURES, AttributeError):
-        return default
-
-
-@contextmanager
-def _interrupt_handler_kept() -> Iterator[None]:
-    """Harvesters takes ctrl-C for itself when it opens something on the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
