@@ -64,6 +64,7 @@ def test_what_is_not_overwritten_is_delivered_in_order_and_the_rest_counted(burs
             for _ in range(burst):
                 write(writer, written)
                 written += 1
+            writer.slot()[: HEIGHT // 2] = 0xDEAD
             lost_before = reader.lost
             ids = read_all(reader)
             assert ids == list(range(written - len(ids), written))

@@ -51,7 +51,7 @@ _fields_of = attrgetter(*_FIELDS.names or ())
 @dataclass(frozen=True, slots=True)
 class RingStatus:
     """What the writer says of itself. `state` and, where there is more to say, `detail`; `scheduling` of its process;
-    `run` counts the writers so far; `heartbeat_ns` on the monotonic clock; over all runs: `written` exposures, how many
+    `run` counts how often a camera has been opened; `heartbeat_ns` on the monotonic clock; over all runs: `written` exposures, how many
     of them `incomplete`, and `underruns`: exposures that found no buffer in the producer."""
 
     state: CameraState
@@ -141,10 +141,14 @@ class RingWriter:
     def __init__(self, ring: Ring) -> None:
         self._ring = ring
         self._number = int(ring.header["written"])
-        ring.header["run"] += 1
-        self._underruns_before = int(ring.header["underruns"])
+        self.new_run()
         self.beat()
         self.say("starting")
+
+    def new_run(self) -> None:
+        """From here on the camera's counters start anew."""
+        self._ring.header["run"] += 1
+        self._underruns_before = int(self._ring.header["underruns"])
 
     def slot(self) -> Pixels:
         """The pixels of the next exposure, to be written into; the same until it is committed."""
@@ -185,7 +189,7 @@ class RingWriter:
 class RingReader:
     """Reads whole exposures in their order, from the next one written on.
 
-    `lost`: overwritten before they were read. `run`: of the writer that wrote the last one delivered.
+    `lost`: overwritten before they were read. `run`: which opening of the camera the last one delivered is from.
     """
 
     def __init__(self, ring: Ring) -> None:
@@ -206,15 +210,14 @@ class RingReader:
         ring = self._ring
         while self._waiting():
             self._skip_overwritten()
-            at, whole = self._next % ring.slots, 2 * self._next + 2
-            if ring.sequence[at] != whole:
-                continue
+            number, self._next = self._next, self._next + 1
+            at = number % ring.slots
             np.copyto(out, ring.pixels[at])
             values, run = ring.fields[at].item(), int(ring.run[at])
-            if ring.sequence[at] == whole:
-                self._next += 1
+            if ring.sequence[at] == 2 * number + 2:
                 self.run = run
                 return Shot(out, *values)
+            self.lost += 1
         return None
 
     def _waiting(self) -> bool:
