@@ -63,6 +63,12 @@ def pixel_format(name: str, width_px: int) -> PixelFormat:
     return found
 
 
+def prepare(found: PixelFormat) -> None:
+    """Compile what `copy_pixels` will need, so that it is not the first image that waits."""
+    out = np.empty((1, found.group_px), found.dtype)
+    copy_pixels(np.frombuffer(bytes(found.group_bytes), np.uint8), found, 0, out)
+
+
 def copy_pixels(raw: Bytes, found: PixelFormat, padding_bytes: int, out: NDArray[Any]) -> None:
     """Copy an image out of a transport buffer: `raw` u8, lines with `padding_bytes` after each; `out` (h, w) of
     `found.dtype`. Raises CameraError where the buffer is too short for it."""
@@ -71,50 +77,51 @@ def copy_pixels(raw: Bytes, found: PixelFormat, padding_bytes: int, out: NDArray
     stride = line + padding_bytes
     if len(raw) < height * stride - padding_bytes:
         raise CameraError(f"the camera's buffer of {len(raw)} bytes is too small for {width} x {height} {found.name}")
-    lines = np.lib.stride_tricks.as_strided(raw, (height, line), (stride, 1), writeable=False)
     if found.layout == "plain":
-        np.copyto(out, lines.view(np.dtype(found.dtype).newbyteorder("<")))
+        dtype = np.dtype(found.dtype).newbyteorder("<")
+        np.copyto(out, np.ndarray((height, width), dtype, raw, strides=(stride, dtype.itemsize)))
     else:
-        _UNPACK[found.layout](lines, out)
+        _UNPACK[found.layout](raw, stride, out)
 
 
 @njit(cache=True, nogil=True)
-def _unpack_10p(lines: Bytes, out: NDArray[np.uint16]) -> None:
-    for row in range(lines.shape[0]):
-        for group in range(lines.shape[1] // 5):
-            at = 5 * group
-            last = lines[row, at + 4]
+def _unpack_10p(raw: Bytes, stride: int, out: NDArray[np.uint16]) -> None:
+    for row in range(out.shape[0]):
+        for group in range(out.shape[1] // 4):
+            at = row * stride + 5 * group
             for k in range(4):
-                low = np.uint16(lines[row, at + k]) >> (2 * k)
-                following = np.uint16(last if k == 3 else lines[row, at + k + 1])
-                out[row, 4 * group + k] = (low | (following << (8 - 2 * k))) & 0x3FF
+                low = np.uint16(raw[at + k]) >> (2 * k)
+                out[row, 4 * group + k] = (low | (np.uint16(raw[at + k + 1]) << (8 - 2 * k))) & 0x3FF
 
 
 @njit(cache=True, nogil=True)
-def _unpack_12p(lines: Bytes, out: NDArray[np.uint16]) -> None:
-    for row in range(lines.shape[0]):
-        for group in range(lines.shape[1] // 3):
-            first, middle, last = lines[row, 3 * group], lines[row, 3 * group + 1], lines[row, 3 * group + 2]
-            out[row, 2 * group] = np.uint16(first) | (np.uint16(middle & 0x0F) << 8)
-            out[row, 2 * group + 1] = np.uint16(middle >> 4) | (np.uint16(last) << 4)
+def _unpack_12p(raw: Bytes, stride: int, out: NDArray[np.uint16]) -> None:
+    for row in range(out.shape[0]):
+        for pair in range(out.shape[1] // 2):
+            at = row * stride + 3 * pair
+            middle = np.uint16(raw[at + 1])
+            out[row, 2 * pair] = np.uint16(raw[at]) | ((middle & 0x0F) << 8)
+            out[row, 2 * pair + 1] = (middle >> 4) | (np.uint16(raw[at + 2]) << 4)
 
 
 @njit(cache=True, nogil=True)
-def _unpack_10_packed(lines: Bytes, out: NDArray[np.uint16]) -> None:
-    for row in range(lines.shape[0]):
-        for group in range(lines.shape[1] // 3):
-            first, middle, last = lines[row, 3 * group], lines[row, 3 * group + 1], lines[row, 3 * group + 2]
-            out[row, 2 * group] = (np.uint16(first) << 2) | (middle & 0x03)
-            out[row, 2 * group + 1] = (np.uint16(last) << 2) | ((middle >> 4) & 0x03)
+def _unpack_10_packed(raw: Bytes, stride: int, out: NDArray[np.uint16]) -> None:
+    for row in range(out.shape[0]):
+        for pair in range(out.shape[1] // 2):
+            at = row * stride + 3 * pair
+            middle = np.uint16(raw[at + 1])
+            out[row, 2 * pair] = (np.uint16(raw[at]) << 2) | (middle & 0x03)
+            out[row, 2 * pair + 1] = (np.uint16(raw[at + 2]) << 2) | ((middle >> 4) & 0x03)
 
 
 @njit(cache=True, nogil=True)
-def _unpack_12_packed(lines: Bytes, out: NDArray[np.uint16]) -> None:
-    for row in range(lines.shape[0]):
-        for group in range(lines.shape[1] // 3):
-            first, middle, last = lines[row, 3 * group], lines[row, 3 * group + 1], lines[row, 3 * group + 2]
-            out[row, 2 * group] = (np.uint16(first) << 4) | (middle & 0x0F)
-            out[row, 2 * group + 1] = (np.uint16(last) << 4) | (middle >> 4)
+def _unpack_12_packed(raw: Bytes, stride: int, out: NDArray[np.uint16]) -> None:
+    for row in range(out.shape[0]):
+        for pair in range(out.shape[1] // 2):
+            at = row * stride + 3 * pair
+            middle = np.uint16(raw[at + 1])
+            out[row, 2 * pair] = (np.uint16(raw[at]) << 4) | (middle & 0x0F)
+            out[row, 2 * pair + 1] = (np.uint16(raw[at + 2]) << 4) | (middle >> 4)
 
 
 _UNPACK = {"10p": _unpack_10p, "12p": _unpack_12p, "10Packed": _unpack_10_packed, "12Packed": _unpack_12_packed}

@@ -16,7 +16,7 @@ from edge.camera.genicam.nodes import FAILURES
 from edge.camera.setup import enable_chunks, set_format
 from edge.camera.shot import Shot
 from edge.camera.strobe import StrobePlan, strobe_plan
-from edge.camera.unpack import BY_CODE, copy_pixels
+from edge.camera.unpack import BY_CODE, copy_pixels, prepare
 from edge.core.clock import monotonic_ns
 from edge.core.config import CameraConfig
 from edge.core.errors import CameraError
@@ -160,6 +160,7 @@ class GenICamCamera:
         try:
             self._device = connection.device
             self._format, self._shape = set_format(self._config, connection.nodes)
+            prepare(self._format)
             if self._strobed:
                 self.plan = strobe_plan(self._config, connection.nodes)
                 self.plan.apply(connection.nodes)
