@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import msgspec
 from edge.core.calibration import Calibration
 from edge.core.config import Config
 from edge.core.errors import EventsError
-from edge.core.types import Alarm, Coverage, Defect, Frame, FrameSource
+from edge.core.types import Alarm, Coverage, Defect, Frame
 from edge.events.outbox import Outbox
 from edge.events.publisher import EventWriter
 from edge.pipeline.inspection import Inspection, Watchers
@@ -59,13 +59,14 @@ class Wishes:
 
 
 Tell = Callable[[Alarm], None]
-Frames = Callable[[Tell], Iterator[Frame]]
+Frames = Callable[[Tell], Generator[Frame]]
 """The frames of a source; it may tell alarms of its own, from any thread."""
 
 
 def inspect_web(
     frames: Frames,
-    source: FrameSource,
+    calibration: Calibration,
+    web_mm: float | None,
     name: str,
     roll: str,
     config: Config,
@@ -75,10 +76,9 @@ def inspect_web(
 ) -> Report:
     """Inspect `frames` from the first to the last and leave a report in `folder`.
 
-    `source` says what they are frames of. `stop`: set by who has ended them before their end; what was read is still
-    inspected, reported and noted. Raises FoilsightError.
+    `web_mm`: length of web they will show, None where nobody knows. `stop`: set by who has ended them before their end;
+    what was read is still inspected, reported and noted. Raises FoilsightError.
     """
-    calibration = source.calibration if config.calibration is None else Calibration.load(config.calibration)
     model = load_model(config.segmentation.model)
     backend = OpenVinoBackend(model, config.segmentation.precision)
     fresh_folder(folder, _FILES, (DEFECTS, SECTIONS))
@@ -88,7 +88,7 @@ def inspect_web(
         writer, warnings = _writer(outbox, config, roll, model, calibration, stack)
         said = _Said([*wishes.notes, *warnings])
         pitch_mm = calibration.pitch_mm or model.info.pitch_mm
-        album = Album(model.info.classes, calibration.width, pitch_mm, source.web_mm, wishes.truth)
+        album = Album(model.info.classes, calibration.width, pitch_mm, web_mm, wishes.truth)
         watchers.surface.append(album.add_surface)
         watchers.classes.append(album.add_classes)
 
@@ -101,10 +101,11 @@ def inspect_web(
 
         inspection = stack.enter_context(Inspection(calibration, model.info, backend, config, publish, watchers))
         started = time.perf_counter()
-        with web_progress("inspecting", source.web_mm, wishes.quiet) as at:
-            for frame in frames(lambda alarm: publish([alarm])):
-                inspection.push(frame)
-                at(inspection.web_mm)
+        with web_progress("inspecting", web_mm, wishes.quiet) as at:
+            with closing(frames(lambda alarm: publish([alarm]))) as stream:
+                for frame in stream:
+                    inspection.push(frame)
+                    at(inspection.web_mm)
             inspection.finish()
         seconds = time.perf_counter() - started
         if stop.is_set():

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from edge.core.types import Alarm, Coverage, Defect, Status
 from edge.events.envelope import encode
 from edge.events.subscriber import Gap, Subscriber
-from edge.service.stopping import stop_on_ctrl_c
+from edge.service.stopping import stop_when_asked
 
 
 def print_events(
@@ -17,7 +17,7 @@ def print_events(
     What was missed is asked for at `replay`; what cannot be had is said on the error stream. Raises EventsError.
     """
     print(f"listening at {publish}, ctrl-C ends", file=sys.stderr)
-    with stop_on_ctrl_c() as stop, Subscriber(publish, replay, topics=topics, since=since, stop=stop) as events:
+    with stop_when_asked() as stop, Subscriber(publish, replay, topics=topics, since=since, stop=stop) as events:
         for item in events:
             if isinstance(item, Gap):
                 print(f"missed events {item.from_seq} to {item.to_seq}: {item.why}", file=sys.stderr, flush=True)

@@ -2,16 +2,17 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.core.calibration import Calibration
 from edge.core.config import Config
 from edge.core.types import Frame, FrameSource
 from edge.service.gallery import Truth
-from edge.service.inspecting import Wishes, inspect_web
+from edge.service.inspecting import Tell, Wishes, inspect_web
 from edge.service.report import Report
-from edge.service.stopping import stop_on_ctrl_c
+from edge.service.stopping import stop_when_asked
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,16 @@ def replay(
     was read is still inspected, reported and noted. Raises FoilsightError.
     """
     wishes = Wishes(keep=options.keep, truth=truth, notes=notes, quiet=options.quiet)
-    with stop_on_ctrl_c() as stop:
-        return inspect_web(
-            lambda _tell: _paced(source.frames(), options.rate, stop), source, name, roll, config, folder, stop, wishes
-        )
+    calibration = source.calibration if config.calibration is None else Calibration.load(config.calibration)
+    with stop_when_asked() as stop:
+
+        def frames(_tell: Tell) -> Generator[Frame]:
+            return _paced(source.frames(), options.rate, stop)
+
+        return inspect_web(frames, calibration, source.web_mm, name, roll, config, folder, stop, wishes)
 
 
-def _paced(frames: Iterator[Frame], rate: float, stop: threading.Event) -> Iterator[Frame]:
+def _paced(frames: Iterator[Frame], rate: float, stop: threading.Event) -> Generator[Frame]:
     """Hold frames back until their time has come; end when told to stop."""
     first_ns: int | None = None
     started = time.perf_counter()
