@@ -114,26 +114,31 @@ class GenICamCamera:
             else:
                 try:
                     buffer = self._connection.wait(left_s)
-                    if buffer is not None:
-                        return self._shot(self._connection, buffer, out)
+                    shot = None if buffer is None else self._shot(self._connection, buffer, out)
+                    if shot is not None:
+                        return shot
                 except FAILURES as error:
                     self._lose(f"{self._device} was lost ({one_line(error)})")
             if left_s <= 0:
                 return None
 
-    def _shot(self, connection: Connection, buffer: Any, out: NDArray[Any]) -> Shot:
+    def _shot(self, connection: Connection, buffer: Any, out: NDArray[Any]) -> Shot | None:
+        """The shot in a buffer; None for an incomplete one of which not even the id came."""
         arrived_ns = monotonic_ns()
         try:
             complete = bool(buffer.is_complete())
-            if complete:
-                self._check(buffer)
-            raw = np.frombuffer(buffer.raw_buffer, np.uint8, offset=said(0, buffer, "image_offset"))
-            copy_pixels(raw, self._format, said(0, buffer, "padding_x"), out)
+            frame_id = said(None, buffer, "frame_id")
             self.counts.delivered += 1
             self.counts.incomplete += not complete
+            if complete:
+                self._check(buffer, frame_id)
+            elif frame_id is None:
+                return None
+            raw = np.frombuffer(buffer.raw_buffer, np.uint8, offset=said(0, buffer, "image_offset"))
+            copy_pixels(raw, self._format, said(0, buffer, "padding_x"), out)
             return Shot(
                 pixels=out,
-                frame_id=self._ids.unwrapped(int(buffer.frame_id)),
+                frame_id=self._ids.unwrapped(int(frame_id)),
                 exposed_ns=self._exposed_ns(connection.device_ns(buffer), arrived_ns),
                 complete=complete,
                 **(connection.chunks(buffer) if complete else {}),
@@ -141,7 +146,9 @@ class GenICamCamera:
         finally:
             buffer.parent.queue_buffer(buffer)
 
-    def _check(self, buffer: Any) -> None:
+    def _check(self, buffer: Any, frame_id: int | None) -> None:
+        if frame_id is None:
+            raise CameraError(f"{self._device} does not number its images: what is lost could not be counted")
         height, width = self._shape
         delivered = (said(width, buffer, "width"), said(height, buffer, "height"))
         code = said(self._format.code, buffer, "pixel_format")
