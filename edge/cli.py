@@ -112,6 +112,78 @@ def replay(
 
 
 @app.command
+def run(
+    *, config: Path, report: Path = Path("foilsight-run"), length_mm: float | None = None, json: Json = False
+) -> int:
+    """Inspect what the camera sees, until ctrl-C or SIGTERM, and leave a report.
+
+    Parameters
+    ----------
+    config
+        Configuration (TOML): its [camera] says which camera and lights, `calibration` names their calibration.
+    report
+        Folder for the report: open its report.html.
+    length_mm
+        End after so much web.
+    json
+        Print the report as one JSON object and nothing else.
+    """
+    from edge.service.line import configured_line
+    from edge.service.report import print_report
+    from edge.service.run import run as run_line
+
+    settings = load_config(config)
+    result = run_line(configured_line(settings), settings, report, length_mm, quiet=json)
+    if json:
+        _print_json(result)
+    else:
+        print_report(result, report)
+    return EXIT_DONE
+
+
+@app.command
+def record(out: Path, *, config: Path, length_mm: float | None = None) -> int:
+    """Record what the camera sees, until ctrl-C or SIGTERM.
+
+    Parameters
+    ----------
+    out
+        Recording to write (MCAP).
+    config
+        Configuration (TOML): its [camera] says which camera and lights, `calibration` names their calibration.
+    length_mm
+        End after so much web.
+    """
+    from edge.core.errors import RecordingError
+    from edge.service.line import configured_line
+    from edge.service.run import record as record_line
+
+    settings = load_config(config)
+    recorded = record_line(configured_line(settings), settings, out, length_mm)
+    if recorded.problem is not None:
+        raise RecordingError(recorded.problem)
+    print(f"{out}: {recorded.frames} frames, {recorded.dropped} dropped")
+    return EXIT_DONE
+
+
+@app.command
+def cameras(*, config: ConfigFile = None) -> int:
+    """List the cameras there are, and how each would be set up for the lights.
+
+    Each camera is set up as the configuration says, to see whether it can.
+
+    Parameters
+    ----------
+    config
+        Configuration (TOML) with producers and lights under [camera].
+    """
+    from edge.service.cameras import print_cameras
+
+    print_cameras(load_config(config).camera)
+    return EXIT_DONE
+
+
+@app.command
 def simulate(
     out: Path,
     *,
@@ -279,10 +351,10 @@ def schema() -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; errors a person can mend become one line on the error stream."""
-    sys.exit(run(arguments))
+    sys.exit(run_command(arguments))
 
 
-def run(arguments: list[str] | None = None) -> int:
+def run_command(arguments: list[str] | None = None) -> int:
     """As `main`, returning the exit code."""
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")

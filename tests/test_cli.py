@@ -20,7 +20,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
     """Run a command that must end with exit code 2 and one line; gives the line."""
 
     def run(*arguments: object) -> str:
-        code = cli.run([str(argument) for argument in arguments])
+        code = cli.run_command([str(argument) for argument in arguments])
         printed = capsys.readouterr()
         assert code == 2, printed.err
         assert printed.err.count("\n") == 1 and printed.err.startswith("foilsight: "), printed.err
@@ -177,14 +177,14 @@ def test_a_fault_of_ours_is_three(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         raise ZeroDivisionError("of ours")
 
     monkeypatch.setattr(cli, "load_config", broken)
-    assert cli.run(["replay"]) == 3
+    assert cli.run_command(["replay"]) == 3
     assert "fault of Foilsight" in capsys.readouterr().err
 
 
 def test_schema_and_help_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["schema"]) == 0
+    assert cli.run_command(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["title"] == "Foilsight events"
-    assert cli.run(["--help"]) == 0
+    assert cli.run_command(["--help"]) == 0
     shown = capsys.readouterr().out
     for command in (
         "replay",

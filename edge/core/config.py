@@ -75,14 +75,14 @@ class LightConfig(_Section, frozen=True):
 
 
 class CameraConfig(_Section, frozen=True):
-    """`device`: "simulated", or the id, serial number, user-defined name or model of a GenICam camera; `producers`:
+    """`device`: id, serial number, user-defined name or model of a GenICam camera; `producers`:
     GenTL files (.cti) or folders of them, besides GENICAM_GENTL64_PATH. `width_px` and `height_px` None: those of the
     calibration. `strobe`: who steps through the lights, the camera's `sequencer` or an external `controller` that
     counts triggers; `trigger`: the input that fires an exposure (the encoder's divided pulses). `encoder_mm_per_count`:
     web that passes per count of the encoder. `ring_slots`: exposures that may wait to be inspected.
     """
 
-    device: str = "simulated"
+    device: str = ""
     producers: list[Path] = []
     width_px: Annotated[int, Meta(ge=16, le=16384)] | None = None
     height_px: Annotated[int, Meta(ge=8, le=4096)] | None = None

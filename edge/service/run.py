@@ -1,0 +1,73 @@
+"""`foilsight run` and `foilsight record`: the line as it runs."""
+
+import threading
+from collections.abc import Generator
+from pathlib import Path
+
+from edge.camera.live import LiveCamera
+from edge.core.clock import utc_now
+from edge.core.config import Config
+from edge.core.types import Alarm, Frame
+from edge.recording.recorder_process import Recorded, RecorderProcess
+from edge.service.inspecting import Tell, Wishes, inspect_web
+from edge.service.line import Line
+from edge.service.progress import web_progress
+from edge.service.report import Report
+from edge.service.stopping import stop_when_asked
+
+
+def run(line: Line, config: Config, folder: Path, length_mm: float | None = None, quiet: bool = False) -> Report:
+    """Inspect what the camera sees until ctrl-C, SIGTERM, or `length_mm` of web, and leave a report in `folder`.
+
+    Raises FoilsightError where the line cannot start; later troubles of the camera are alarms, and gaps in the ledger.
+    """
+    with stop_when_asked() as stop:
+
+        def frames(tell: Tell) -> Generator[Frame]:
+            return _frames(line, config, tell, stop, length_mm)
+
+        wishes = Wishes(quiet=quiet)
+        return inspect_web(
+            frames, line.calibration, length_mm, config.camera.device, config.roll, config, folder, stop, wishes
+        )
+
+
+def record(line: Line, config: Config, out: Path, length_mm: float | None = None, quiet: bool = False) -> Recorded:
+    """Record what the camera sees until ctrl-C, SIGTERM, or `length_mm` of web.
+
+    Raises FoilsightError where the line cannot start; what goes wrong with the recording later is said in the result.
+    """
+    with (
+        stop_when_asked() as stop,
+        RecorderProcess(
+            out, line.calibration, roll=config.roll, bits=8 if line.calibration.white < 256 else 16
+        ) as recorder,
+        web_progress("recording", length_mm, quiet) as at,
+    ):
+        first_mm: float | None = None
+        for frame in _frames(line, config, lambda _alarm: None, stop, length_mm):
+            first_mm = frame.encoder_mm if first_mm is None else first_mm
+            recorder.write(frame)
+            at(abs(frame.encoder_mm - first_mm))
+            if recorder.problem is not None:
+                break
+        return recorder.stop()
+
+
+def _frames(line: Line, config: Config, tell: Tell, stop: threading.Event, length_mm: float | None) -> Generator[Frame]:
+    """The camera's frames until told to stop; the last is the first to show the end of `length_mm` of web."""
+
+    def report(kind: str, detail: str) -> None:
+        tell(Alarm(kind=kind, since=utc_now(), detail=detail))
+
+    left_mm = None if length_mm is None else length_mm - line.frame_mm
+    first_mm: float | None = None
+    with LiveCamera(config.camera, line.calibration, line.open_camera, report) as camera:
+        for frame in camera.frames(stop.is_set):
+            yield frame
+            first_mm = frame.encoder_mm if first_mm is None else first_mm
+            if left_mm is not None and abs(frame.encoder_mm - first_mm) >= left_mm - 1e-6:
+                break
+        refused = ", ".join(f"{count} for {reason}" for reason, count in camera.counts.doubts.items())
+        if refused:
+            report("light_in_doubt", f"exposures left out: {refused}")
