@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.camera.shot import Shot
+from edge.camera.shot import UNKNOWN, Shot
 from edge.core.config import CameraConfig
 from edge.core.errors import CameraError
 from edge.core.types import Pixels
@@ -28,10 +28,12 @@ class Script:
     every_time: bool = False
     incomplete: int = 0
     doubtful: int = 0
+    ids_again: int = 0
+    mute: bool = False
 
 
 class ScriptedCamera:
-    """Frame ids from 0 whenever it is opened, an encoder that never stops, light k on every n-th frame."""
+    """Counts frames from 0 whenever it is opened; an encoder that never stops, light k on every n-th frame."""
 
     def __init__(self, config: CameraConfig, script: Script) -> None:
         self.underruns = 0
@@ -40,6 +42,7 @@ class ScriptedCamera:
         self._script = script
         self._id = 0
         self._due_s = 0.0
+        self._first_id = script.ids_again if self._played.exists() else 0
 
     def __enter__(self) -> "ScriptedCamera":
         if self._plays("no camera"):
@@ -64,14 +67,15 @@ class ScriptedCamera:
         out[:] = FIRST_GREY + number % 100
         light, now_ns = number % self._lights, time.monotonic_ns()
         doubtful = _divides(self._script.doubtful, number)
+        told = not self._script.mute
         return Shot(
             out,
-            number,
+            self._first_id + number,
             now_ns,
             now_ns * COUNTS_PER_S // 10**9,
             exposure_us=12.5,
-            active_set=light,
-            line_status=1 << (light + doubtful) % self._lights,
+            active_set=light if told else UNKNOWN,
+            line_status=1 << (light + doubtful) % self._lights if told else UNKNOWN,
             complete=not _divides(self._script.incomplete, number),
         )
 
@@ -95,11 +99,14 @@ class ScriptedCamera:
         script = self._script
         if script.fault != fault or self._id < script.at_frame:
             return False
-        played = script.folder / "played"
-        if played.exists() and not script.every_time:
+        if self._played.exists() and not script.every_time:
             return False
-        played.touch()
+        self._played.touch()
         return True
+
+    @property
+    def _played(self) -> Path:
+        return self._script.folder / "played"
 
 
 def _divides(divisor: int, number: int) -> bool:

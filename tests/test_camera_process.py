@@ -150,6 +150,14 @@ def test_a_camera_that_fails_once_is_opened_again(tmp_path: Path, fault: str, ki
         assert line.lights[20] == 0
 
 
+def test_lights_are_counted_anew_for_a_camera_that_is_opened_again(tmp_path: Path) -> None:
+    """Its ids need not begin below those of before."""
+    with line_of(Script(tmp_path, fault="crash", at_frame=6, ids_again=1001, mute=True)) as line:
+        line.run_for(12)
+        assert line.lights == [0, 1, 2, 3, 0, 1, 0, 1, 2, 3, 0, 1]
+        assert line.ids == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12]
+
+
 def test_a_camera_that_crashes_again_and_again_is_opened_for_ever(tmp_path: Path) -> None:
     with line_of(Script(tmp_path, fault="crash", at_frame=3, every_time=True)) as line:
         line.run_until(lambda: line.camera.restarts >= 3)
