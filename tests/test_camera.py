@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge.camera.device_counters import DeviceClock, FrameIds
 from edge.camera.genicam import GenICamCamera, discover
+from edge.camera.genicam.devices import choose
 from edge.camera.unpack import BY_NAME, copy_pixels, pixel_format
 from edge.core.config import CameraConfig
 from edge.core.errors import CameraError
@@ -130,6 +131,22 @@ def test_a_name_that_means_several_cameras_is_refused() -> None:
 def test_a_camera_that_cannot_be_triggered_says_so() -> None:
     with pytest.raises(CameraError, match="TriggerMode"), GenICamCamera(CameraConfig(device="2", producers=[VIKY])):
         pass
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A device as Harvesters lists it."""
+
+    property_dict: dict[str, str | None]
+
+
+def test_an_id_goes_before_another_camera_s_name() -> None:
+    one = Listed({"id_": "A", "model": "M", "serial_number": "1", "user_defined_name": None})
+    other = Listed({"id_": "B", "model": "M", "serial_number": "2", "user_defined_name": "A"})
+    assert choose("A", [other, one]) is one
+    assert [choose(name, [other, one]) for name in ("2", "1", "B")] == [other, one, other]
+    with pytest.raises(CameraError, match="none"):
+        choose("A", [])
 
 
 # Pixel formats: packed here in Python as the standards draw them, bit by bit.

@@ -11,6 +11,7 @@ from edge.camera.identity import LightIdentity
 from edge.camera.shot import UNKNOWN, Shot
 from edge.core.calibration import Calibration
 from edge.core.config import LightConfig
+from edge.core.light_witness import LightWitness
 from edge.core.types import Pixels
 from edge.simulation.camera import Rig, StrobedCamera
 from edge.simulation.optics import REAL
@@ -173,7 +174,7 @@ def test_a_device_that_starts_anew_is_followed(rendered: tuple[Calibration, Imag
     """After a reconnection ids and lights begin again; where the first id is known even if first frames are lost."""
     calibration, images = rendered
     before, after = list(shots(images[:5], first_id=1)), list(shots(images[5:], first_id=1))
-    used, wrong = unsafe(LightIdentity(calibration, FOUR), before[:18] + after)
+    used, wrong = unsafe(LightIdentity(calibration, FOUR), list(shots(images[:5], first_id=7)) + after)
     assert (wrong, all(used)) == (0, True)
     used, wrong = unsafe(LightIdentity(calibration, FOUR, first_id=1), before[2:18] + after[3:])
     assert (wrong, all(used)) == (0, True)
@@ -190,6 +191,7 @@ def test_outputs_on_cross_check_the_set(rendered: tuple[Calibration, Images]) ->
         (0, None),
         (UNKNOWN, None),
         (1 << 4, "output of another light"),
+        (1 << 4 | other_line, "output of another light"),
     ):
         identity = LightIdentity(calibration, lights)
         assert identity.identify(Shot(images[0][1], 7, 0, active_set=1, line_status=status)).doubt == doubt
@@ -203,13 +205,24 @@ def test_a_set_that_no_light_belongs_to_is_refused(rendered: tuple[Calibration, 
 
 
 def test_shots_without_their_chunk_go_by_the_count(rendered: tuple[Calibration, Images]) -> None:
-    """An incomplete shot brings no chunks: the id tells its light from the last set that was told."""
+    """An incomplete shot brings no chunks: the id tells its light from the last set told, its image nothing."""
     calibration, images = rendered
     identity = LightIdentity(calibration, FOUR)
     identity.identify(Shot(images[0][2], 17, 0, active_set=2))
-    garbage = np.zeros_like(images[0][0])
-    said = identity.identify(Shot(garbage, 20, 0, complete=False))
+    left_over = images[0][3]
+    said = identity.identify(Shot(left_over, 20, 0, complete=False))
     assert (said.light, said.doubt) == (1, None)
+
+
+def test_an_image_without_light_is_no_witness(rendered: tuple[Calibration, Images]) -> None:
+    calibration, images = rendered
+    assert calibration.dark is not None
+    witness = LightWitness(calibration)
+    for light, image in enumerate(images[0]):
+        dark = calibration.dark[light]
+        assert witness.lit_by((dark + 0.5 * (image - dark)).astype(np.uint8)) == light
+        assert witness.lit_by((dark + 0.1 * (image - dark)).astype(np.uint8)) is None
+        assert witness.lit_by(np.zeros_like(image)) is None
 
 
 def test_without_a_flat_field_the_camera_is_believed(rendered: tuple[Calibration, Images]) -> None:

@@ -58,6 +58,7 @@ class MemoryCamera:
         }
         self.sets: dict[Value, dict[str, Value]] = {}
         self.held = HELD
+        self.locked: set[str] = set()
 
     def _selector(self, feature: str) -> str:
         selector = {"TriggerMode": "Trigger", "SequencerFeatureEnable": "SequencerFeature", "ChunkEnable": "Chunk"}
@@ -85,6 +86,8 @@ class MemoryCamera:
         return self.features[feature]
 
     def write(self, feature: str, value: Value | None) -> None:
+        if feature in self.locked:
+            raise CameraError(f"{feature} is locked")
         if value is None:
             self._execute(feature)
         elif feature in self.selected:
@@ -202,6 +205,22 @@ def test_an_exposure_that_the_camera_changes_is_refused_but_not_a_rounded_one() 
     coarse = Rounding()
     coarse.step = 30.0
     assert "ExposureTime" in refused(coarse)
+
+
+def test_what_has_but_one_value_is_not_written() -> None:
+    camera = MemoryCamera()
+    camera.selected["SequencerFeatureEnable"] = dict.fromkeys(camera.choices["SequencerFeatureSelector"], True)
+    camera.locked = {"SequencerFeatureEnable"}
+    apply(camera)
+    assert len(camera.sets) == 4
+
+
+def test_a_camera_that_keeps_its_old_trigger_is_refused() -> None:
+    class Stubborn(MemoryCamera):
+        def read(self, feature: str) -> Value:
+            return "Software" if feature == "TriggerSource" else super().read(feature)
+
+    assert "told TriggerSource = Line1 and has Software" in refused(Stubborn())
 
 
 def test_an_input_that_does_not_exist_is_refused_with_those_that_do() -> None:
