@@ -12,16 +12,19 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import genicam
 import numpy as np
 import pytest
 from scripted_camera import COUNTS_PER_S, FIRST_GREY, Script, ScriptedCamera
 from test_recording import calibration_of
 
+from edge.camera.genicam import GenICamCamera
 from edge.camera.live import LiveCamera
 from edge.core.config import CameraConfig, LightConfig
 from edge.core.errors import CalibrationError, CameraError
 from edge.core.types import Frame
 
+VIKY = Path(genicam.__file__).parent / "viky.cti"
 HEIGHT, WIDTH = 16, 32
 CALIBRATION = calibration_of(HEIGHT, WIDTH)
 MM_PER_COUNT = 0.01
@@ -150,6 +153,25 @@ def test_a_camera_that_fails_once_is_opened_again(tmp_path: Path, fault: str, ki
         assert line.lights[20] == 0
 
 
+@pytest.mark.skipif(not VIKY.exists(), reason="this build of genicam comes without viky.cti")
+def test_a_camera_of_a_foreign_producer_survives_its_process(tmp_path: Path) -> None:
+    config = CameraConfig(device="2", producers=[VIKY])
+    alarms: list[str] = []
+    open_camera = partial(GenICamCamera, strobed=False)
+    with LiveCamera(config, calibration_of(300, 400), open_camera, lambda kind, _: alarms.append(kind)) as camera:
+        limit_s = time.monotonic() + LIMIT_S
+        ids: list[int] = []
+        for frame in camera.frames(lambda: len(ids) == 6 or time.monotonic() > limit_s):
+            ids.append(frame.frame_id)
+            if len(ids) == 3:
+                os.kill(camera_pid(), signal.SIGKILL)
+    assert np.isnan(frame.encoder_mm)
+    assert len(ids) == 6
+    assert all(np.diff(ids) > 0)
+    assert sum(np.diff(ids) > 1) >= 1
+    assert alarms == ["camera_crashed", "camera_back"]
+
+
 def test_lights_are_counted_anew_for_a_camera_that_is_opened_again(tmp_path: Path) -> None:
     """Its ids need not begin below those of before."""
     with line_of(Script(tmp_path, fault="crash", at_frame=6, ids_again=1001, mute=True)) as line:
@@ -220,6 +242,15 @@ def test_what_inspection_is_too_slow_for_is_counted_and_told(tmp_path: Path) -> 
         assert len(line.ids) == counts.yielded
 
 
+def test_ctrl_c_to_the_whole_group_is_the_owners_to_handle(tmp_path: Path) -> None:
+    with line_of(Script(tmp_path)) as line:
+        line.run_for(5)
+        os.kill(camera_pid(), signal.SIGINT)
+        line.run_for(60)
+        assert line.ids == list(range(65))
+        assert line.alarms == []
+
+
 def test_a_camera_that_does_not_end_is_killed(tmp_path: Path) -> None:
     with line_of(Script(tmp_path)) as line:
         line.run_for(5)
@@ -235,6 +266,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from scripted_camera import Script, ScriptedCamera
 from test_camera_process import CALIBRATION, CONFIG, camera_pid
+from edge.camera.genicam import GenICamCamera
 from edge.camera.live import LiveCamera
 script = Script(Path(sys.argv[1]), fault="hang", at_frame=5, seconds=1e6)
 with LiveCamera(CONFIG, CALIBRATION, partial(ScriptedCamera, script=script), print) as camera:
