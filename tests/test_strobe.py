@@ -94,7 +94,7 @@ class MemoryCamera:
             self.selected[feature][self._selector(feature)] = value
         elif feature in self.choices and value not in self.choices[feature]:
             raise CameraError(f"{feature} cannot be {value}")
-        elif feature in HELD and self.features.get("SequencerMode") == "On":
+        elif feature in (*HELD, "TriggerSource") and self.features.get("SequencerMode") == "On":
             raise CameraError(f"{feature} is locked")
         else:
             self.features[feature] = value

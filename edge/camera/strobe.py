@@ -71,13 +71,13 @@ class StrobePlan:
 
 def strobe_plan(config: CameraConfig, nodes: Nodes) -> StrobePlan:
     """The plan for a camera. Raises CameraError saying why it cannot strobe these lights, and what could."""
-    common = _trigger(config, nodes) + _exposure_modes(nodes)
+    common = [*_sequencers_off(nodes), *_trigger(config, nodes), *_exposure_modes(nodes)]
     if config.strobe == "controller":
         first = config.lights[0]
         if any((light.exposure_us, light.gain_db) != (first.exposure_us, first.gain_db) for light in config.lights):
             raise CameraError("camera.lights: with an external strobe controller all need the same exposure and gain")
         who = f"an external controller counts triggers and fires {len(config.lights)} lights in turn"
-        writes = [*_sequencers_off(nodes), *common, *_light(first, nodes)]
+        writes = [*common, *_light(first, nodes)]
         return StrobePlan(who, tuple(writes), (), (), _last(writes))
     return _sequenced(config, nodes, common)
 
@@ -114,6 +114,7 @@ def _sequencer(nodes: Nodes) -> Sequencer:
 
 
 def _sequencers_off(nodes: Nodes) -> list[Write]:
+    """First of all: a sequencer that runs locks what it steers."""
     return [sequencer.begin[0] for sequencer in SEQUENCERS if nodes.has(sequencer.begin[0].feature)]
 
 
