@@ -1,4 +1,4 @@
-"""Ending a ZeroMQ context, which does not always end by itself."""
+"""ZeroMQ contexts that end."""
 
 import logging
 import threading
@@ -9,14 +9,25 @@ _GIVE_UP_S = 3.0
 _LOG = logging.getLogger(__name__)
 
 
-def leave(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, linger_ms: int = 0) -> None:
-    """Closes the sockets of a context and ends it; what still waits in them has `linger_ms` to go out.
+def lingering(linger_ms: int) -> zmq.Context[zmq.Socket[bytes]]:
+    """A context in whose sockets, once they are closed, messages have `linger_ms` to go out.
 
-    Ending a context (libzmq 4.3.5) was seen to hang for ever about once in 2,000 times when peers left at the same
-    moment, whatever the linger time. A line must be able to end: after three seconds the context is left behind, with a
-    warning that names `endpoint`.
+    Given to sockets before they are bound: a linger time set later does not reach the listener behind a bound address.
+    Should a peer leave while the socket closes, libzmq (4.3.5) ends that connection with the listener's linger time;
+    without limit, as is the default, it never ends while a message waits.
     """
-    leaving = threading.Thread(target=context.destroy, args=(linger_ms,), name="leaving", daemon=True)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context.linger = linger_ms
+    return context
+
+
+def leave(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+    """Closes the sockets of a context and ends it.
+
+    A line must be able to end: should ZeroMQ hang, the context is left behind after three seconds, with a warning that
+    names `endpoint`.
+    """
+    leaving = threading.Thread(target=context.destroy, name="leaving", daemon=True)
     leaving.start()
     leaving.join(_GIVE_UP_S)
     if leaving.is_alive():

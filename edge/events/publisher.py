@@ -8,7 +8,7 @@ import zmq
 
 from edge.core.errors import EventsError
 from edge.events.envelope import Body, Envelope, Heartbeat, Origin, encode
-from edge.events.leaving import leave
+from edge.events.leaving import leave, lingering
 from edge.events.outbox import Outbox
 from edge.events.replay_server import ReplayServer
 
@@ -47,7 +47,7 @@ class EventWriter:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._last_seq = outbox.last_seq
-        self._context = zmq.Context()
+        self._context = lingering(_LINGER_MS)
         self._name = endpoint or replay_endpoint or ""
         self._socket = None if endpoint is None else self._bound(endpoint)
         self._replay = None if replay_endpoint is None else self._serving(replay_endpoint)
@@ -73,7 +73,7 @@ class EventWriter:
             self._heart.join()
         if self._replay is not None:
             self._replay.close()
-        leave(self._context, self._name, _LINGER_MS)
+        leave(self._context, self._name)
 
     def __enter__(self) -> Self:
         return self

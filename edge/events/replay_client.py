@@ -54,7 +54,7 @@ class ReplayClient:
                 self._socket.send(request)
                 return self._reply(min(give_up_s, time.monotonic() + _TRY_S))
             except NoAnswer:
-                self._socket.close(linger=0)
+                self._socket.close()
                 self._socket = self._connected()
                 if self._stop.wait(_PAUSE_S):
                     return None
@@ -63,7 +63,6 @@ class ReplayClient:
 
     def _connected(self) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.DEALER)
-        socket.linger = 0
         try:
             socket.connect(self._endpoint)
         except zmq.ZMQError as error:

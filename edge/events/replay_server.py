@@ -38,7 +38,7 @@ class ReplayServer:
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
-            self._socket.close(linger=0)
+            self._socket.close()
             self._outbox.close()
             raise EventsError(
                 f"{endpoint}: events cannot be replayed there ({error.strerror}): stop what uses the address, or set "

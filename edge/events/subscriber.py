@@ -11,12 +11,13 @@ import zmq
 
 from edge.core.errors import EventsError
 from edge.events.envelope import Envelope, Heartbeat, decode
-from edge.events.leaving import leave
+from edge.events.leaving import leave, lingering
 from edge.events.places import Places
 from edge.events.replay_client import NoAnswer, ReplayClient
 
 _POLL_MS = 100
-_ZMTP_HEARTBEAT_MS = 2000
+_SILENCE_S = 3
+_UNANSWERED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Subscriber:
         self._since = since
         self._stop = threading.Event() if stop is None else stop
         self._stream = ""
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context = lingering(0)
         try:
             self._socket = self._subscribed()
             self._replay = (
@@ -122,7 +123,12 @@ class Subscriber:
 
     def _subscribed(self) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.SUB)
-        socket.heartbeat_ivl = _ZMTP_HEARTBEAT_MS  # a machine that lost its power says no goodbye
+        # A machine that lost its power says no goodbye. Not by ZeroMQ's own heartbeat: where the queue is full because
+        # its reader is slow, that goes unanswered, and libzmq (4.3.5, issue 3937) aborts the process as it reconnects.
+        socket.tcp_keepalive = 1
+        socket.tcp_keepalive_idle = _SILENCE_S
+        socket.tcp_keepalive_intvl = 1
+        socket.tcp_keepalive_cnt = _UNANSWERED
         socket.subscribe(b"")  # all topics: a missing number is only a gap to one who would have received it
         try:
             socket.connect(self._endpoint)

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -122,7 +123,7 @@ import resource, sys, time
 from pathlib import Path
 from edge.events import Gap, Subscriber
 heard, hurry, publish, replay, last = *map(Path, sys.argv[1:3]), *sys.argv[3:]
-with Subscriber(publish, replay) as events, heard.open("w") as file:
+with Subscriber(publish, replay) as events, heard.open("w", buffering=1) as file:
     for event in events:
         assert not isinstance(event, Gap), event
         print(event.seq, file=file)
@@ -157,4 +158,24 @@ def test_a_listener_stopped_or_slow_has_each_event_and_nobody_hoards_them(
         hurry.touch()
         listener.send_signal(signal.SIGCONT)
         assert int(said(listener)) * 1024 < 16e6
+    assert heard.read_text() == "".join(f"{seq}\n" for seq in range(1, count + 1))
+
+
+def test_a_listener_whose_queue_stays_full_lives_on(tmp_path: Path, outbox: Outbox, publish: str, replay: str) -> None:
+    """With ZeroMQ's heartbeat its process was aborted, where the line was silent after it had filled the queue."""
+    heard, hurry, count = tmp_path / "heard", tmp_path / "hurry", 20_000
+    with (
+        line(outbox, publish, replay, heartbeat_s=3600) as writer,
+        child(HEAR, heard, hurry, publish, replay, count) as listener,
+    ):
+        while not heard.exists() or not heard.stat().st_size:
+            writer.publish(ALARM)
+            time.sleep(0.05)
+        writer.publish(*numbered(count - 1 - outbox.last_seq))
+        time.sleep(6)
+        hurry.touch()
+        time.sleep(1)
+        writer.publish(ALARM)
+        assert said(listener) == "hears"
+        said(listener)
     assert heard.read_text() == "".join(f"{seq}\n" for seq in range(1, count + 1))
