@@ -94,6 +94,7 @@ class ScriptedCamera:
             self._due_s += seconds
         if self._plays("lost"):
             self._due_s, self._id, self.connected = self._due_s + seconds, 0, False
+            self._first_id = self._script.ids_again
 
     def _plays(self, fault: str) -> bool:
         script = self._script

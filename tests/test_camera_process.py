@@ -186,8 +186,10 @@ def test_a_camera_that_crashes_again_and_again_is_opened_for_ever(tmp_path: Path
         assert line.ids[:9] == [0, 1, 2, 4, 5, 6, 8, 9, 10]
 
 
-def test_a_lost_device_is_told_and_comes_back_by_itself(tmp_path: Path) -> None:
-    with line_of(Script(tmp_path, fault="lost", at_frame=21, seconds=2.0)) as line:
+@pytest.mark.parametrize("ids_again", [0, 1001])
+def test_a_lost_device_is_told_and_comes_back_by_itself(tmp_path: Path, ids_again: int) -> None:
+    script = Script(tmp_path, fault="lost", at_frame=21, seconds=2.0, ids_again=ids_again, mute=ids_again > 0)
+    with line_of(script) as line:
         line.run_until(lambda: "camera_back" in line.kinds)
         line.run_for(20)
         assert line.kinds == ["device_lost", "camera_back"]
