@@ -1,14 +1,16 @@
 """ZeroMQ may hang when it ends: a line and a listener end all the same, and say so."""
 
 import logging
+import random
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 import zmq
 
 from edge.events import Outbox, Subscriber
-from edge.events.leaving import leave
+from edge.events.leaving import leave, lingering
 
 from .lines import child, line, said
 
@@ -83,3 +85,39 @@ def test_the_process_ends_too_and_says_so_on_its_error_stream(capfd: pytest.Capt
         assert process.wait(timeout=60) == 0
     error = capfd.readouterr().err
     assert error.startswith(f"tcp://somewhere: {SAYS}") and error.count("\n") == 1
+
+
+def test_a_context_ends_though_its_peers_leave_at_the_same_moment(
+    publish: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the linger time was set on closing, as ZeroMQ's examples do, one in thirty hung."""
+    monkeypatch.setattr("edge.events.leaving._GIVE_UP_S", 10.0)
+    with zmq.Context() as peers:
+        peers.linger = 0
+        for _ in range(100):
+            context = lingering(300)
+            socket = context.socket(zmq.PUB)
+            while True:
+                try:
+                    socket.bind(publish)
+                    break
+                except zmq.ZMQError:  # the listener before is still going
+                    time.sleep(0.001)
+
+            def send(count: int, socket: zmq.Socket[bytes] = socket) -> None:
+                for _ in range(count):
+                    socket.send(bytes(3000))
+
+            subscribers = [peers.socket(zmq.SUB) for _ in range(6)]
+            for subscriber in subscribers:
+                subscriber.subscribe(b"")
+                subscriber.connect(publish)
+            time.sleep(0.015)
+            send(40)
+            thread = threading.Thread(target=lambda leaving: [each.close() for each in leaving], args=[subscribers])
+            thread.start()
+            time.sleep(random.uniform(0, 0.002))
+            send(5)
+            leave(context, publish)
+            thread.join()
+            assert caplog.text == ""
