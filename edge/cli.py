@@ -120,7 +120,8 @@ def run(
     Parameters
     ----------
     config
-        Configuration (TOML): its [camera] says which camera and lights, `calibration` names their calibration.
+        Configuration (TOML): its [camera] says which camera and lights, `calibration` names their calibration; with
+        `device = "simulated"` neither is needed.
     report
         Folder for the report: open its report.html.
     length_mm
@@ -133,7 +134,8 @@ def run(
     from edge.service.run import run as run_line
 
     settings = load_config(config)
-    result = run_line(configured_line(settings), settings, report, length_mm, quiet=json)
+    with configured_line(settings, quiet=json) as line:
+        result = run_line(line, settings, report, length_mm, quiet=json)
     if json:
         _print_json(result)
     else:
@@ -150,7 +152,8 @@ def record(out: Path, *, config: Path, length_mm: float | None = None) -> int:
     out
         Recording to write (MCAP).
     config
-        Configuration (TOML): its [camera] says which camera and lights, `calibration` names their calibration.
+        Configuration (TOML): its [camera] says which camera and lights, `calibration` names their calibration; with
+        `device = "simulated"` neither is needed.
     length_mm
         End after so much web.
     """
@@ -159,7 +162,8 @@ def record(out: Path, *, config: Path, length_mm: float | None = None) -> int:
     from edge.service.run import record as record_line
 
     settings = load_config(config)
-    recorded = record_line(configured_line(settings), settings, out, length_mm)
+    with configured_line(settings) as line:
+        recorded = record_line(line, settings, out, length_mm)
     if recorded.problem is not None:
         raise RecordingError(recorded.problem)
     print(f"{out}: {recorded.frames} frames, {recorded.dropped} dropped")

@@ -74,9 +74,22 @@ class LightConfig(_Section, frozen=True):
     output: Annotated[int, Meta(ge=0, le=31)] | None = None
 
 
+class SimulatedConfig(_Section, frozen=True):
+    """What the simulated camera looks at: a rendered web of `length_mm`, once or, with `repeats`, spliced to itself for
+    ever, at so many `frames_per_s`; `faults`: a script of what goes wrong."""
+
+    seed: Annotated[int, Meta(ge=0)] = 2024
+    length_mm: Annotated[float, Meta(ge=20, le=5000)] = 250.0
+    width_px: Annotated[int, Meta(ge=64, le=16384, multiple_of=4)] = 1024
+    density: Literal["dense", "production", "clean"] = "dense"
+    frames_per_s: Positive = 50.0
+    repeats: bool = False
+    faults: Path | None = None
+
+
 class CameraConfig(_Section, frozen=True):
-    """`device`: id, serial number, user-defined name or model of a GenICam camera; `producers`:
-    GenTL files (.cti) or folders of them, besides GENICAM_GENTL64_PATH. `width_px` and `height_px` None: those of the
+    """`device`: "simulated", or id, serial number, user-defined name or model of a GenICam camera; `producers`: GenTL
+    files (.cti) or folders of them, besides GENICAM_GENTL64_PATH. `width_px` and `height_px` None: those of the
     calibration. `strobe`: who steps through the lights, the camera's `sequencer` or an external `controller` that
     counts triggers; `trigger`: the input that fires an exposure (the encoder's divided pulses). `encoder_mm_per_count`:
     web that passes per count of the encoder. `ring_slots`: exposures that may wait to be inspected.
@@ -92,6 +105,7 @@ class CameraConfig(_Section, frozen=True):
     lights: list[LightConfig] = msgspec.field(default_factory=lambda: [LightConfig()] * 4)
     encoder_mm_per_count: Positive = 0.01
     ring_slots: Annotated[int, Meta(ge=8, le=4096)] = 128
+    simulated: SimulatedConfig = SimulatedConfig()
 
 
 class Config(_Section, frozen=True):

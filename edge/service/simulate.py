@@ -16,7 +16,7 @@ from edge.simulation.web import RenderedWeb
 
 _TRUTH_ROWS = 1024
 _PITCH_MM = RenderedWeb.pitch_mm
-_DENSITIES = {"dense": DENSE, "production": PRODUCTION, "clean": CLEAN}
+DENSITIES = {"dense": DENSE, "production": PRODUCTION, "clean": CLEAN}
 _OPTICS = {"ideal": IDEAL, "real": REAL}
 
 
@@ -43,7 +43,7 @@ def rendered_camera(
     require(seed >= 0, "--seed", "0 or more")
     require(stains_per_m2 >= 0, "--stains-per-m2", "0 or more")
     return StrobedCamera(
-        RenderedWeb(seed, width_px, replace(_DENSITIES[density], stains=stains_per_m2)),
+        RenderedWeb(seed, width_px, replace(DENSITIES[density], stains=stains_per_m2)),
         length_mm,
         Rig(height_px=height_px, bits=bits, transport_sign=sign, optics=_OPTICS[optics]),
         Motion(advance_px, slow, fast),

@@ -1,6 +1,6 @@
 """A camera over the rendered web: four strobed line lights, one exposure each, while the web moves."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -148,6 +148,16 @@ class StrobedCamera:
 
     def frames(self) -> Iterator[Frame]:
         """Every exposure in order. The same camera gives the same frames."""
+        lights = len(self.rig.lights)
+        for (frame,) in self._exposed(lambda index: [index % lights]):
+            yield frame
+
+    def exposures(self) -> Iterator[list[Frame]]:
+        """At each position of `frames` one under every light, as if each had fired alone."""
+        every = range(len(self.rig.lights))
+        return self._exposed(lambda _index: every)
+
+    def _exposed(self, lights_at: Callable[[int], Iterable[int]]) -> Iterator[list[Frame]]:
         rig, pitch, sign = self.rig, self.web.pitch_mm, self.rig.transport_sign
         h, w = rig.height_px, self.web.width_px
         seen = self._irradiance * self._transmission[1]
@@ -155,24 +165,19 @@ class StrobedCamera:
         response, sensor = self._response(), self._sensor()
         first_row = 0 if sign > 0 else h - 1
         for index, (at_mm, at_ns) in enumerate(self._positions):
-            light = index % len(rig.lights)
             row = first_row + at_mm / pitch
             speed = self.motion.speed_mm_per_s(at_ns, self.length_mm)
             first, weights = fine_rows_under(round(row * OVERSAMPLE, 6), self._blur_fine_rows(speed))
             response.render(first + len(weights) + ((h - 1) * OVERSAMPLE if sign > 0 else 0))
-            weights *= np.float32(lamp_strength(light, at_mm, rig.optics))
             starts = np.random.default_rng([self.web.seed, index]).integers(0, _DEVIATES - w, h)
-            pixels = np.empty((h, w), np.uint8 if rig.bits == 8 else np.uint16)
-            expose(pixels, response.rows, light, seen[light], first, sign, weights, offset, sensor, starts)
-            pixels.setflags(write=False)
-            yield Frame(
-                pixels=pixels,
-                light=light,
-                frame_id=index,
-                encoder_mm=first_row * pitch + at_mm,
-                exposed_ns=at_ns,
-                exposure_us=rig.optics.exposure_us,
-            )
+            frames = []
+            for light in lights_at(index):
+                lit = weights * np.float32(lamp_strength(light, at_mm, rig.optics))
+                pixels = np.empty((h, w), np.uint8 if rig.bits == 8 else np.uint16)
+                expose(pixels, response.rows, light, seen[light], first, sign, lit, offset, sensor, starts)
+                pixels.setflags(write=False)
+                frames.append(Frame(pixels, light, index, first_row * pitch + at_mm, at_ns, rig.optics.exposure_us))
+            yield frames
 
     def _blur_fine_rows(self, speed_mm_per_s: float) -> float:
         """How far the web moves on during a strobe."""

@@ -1,0 +1,284 @@
+#define _GNU_SOURCE
+#include "camera.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+int64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+void queue_put(Queue *queue, Buffer *buffer) {
+    buffer->waiting = NULL;
+    if (queue->last) queue->last->waiting = buffer; else queue->first = buffer;
+    queue->last = buffer;
+    queue->length++;
+}
+
+Buffer *queue_take(Queue *queue) {
+    Buffer *buffer = queue->first;
+    if (!buffer) return NULL;
+    queue->first = buffer->waiting;
+    if (!queue->first) queue->last = NULL;
+    queue->length--;
+    return buffer;
+}
+
+static int64_t get(const Camera *camera, int at) {
+    int64_t value;
+    memcpy(&value, camera->memory + at, sizeof value);
+    return value;
+}
+
+static double get_float(const Camera *camera, int at) {
+    double value;
+    memcpy(&value, camera->memory + at, sizeof value);
+    return value;
+}
+
+static void put(Camera *camera, int at, int64_t value) { memcpy(camera->memory + at, &value, sizeof value); }
+static void put_float(Camera *camera, int at, double value) { memcpy(camera->memory + at, &value, sizeof value); }
+static void put_text(Camera *camera, int at, const char *text) { strncpy((char *)camera->memory + at, text, 63); }
+
+static void power_on(Camera *camera) {
+    const Film *film = camera->film;
+    put(camera, R_WIDTH, film->width);
+    put(camera, R_HEIGHT, film->height);
+    put(camera, R_PIXELFORMAT, film->bytes_per_pixel == 1 ? 0x01080001 : 0x01100005);
+    put(camera, R_TRIGGERMODE, 0);
+    put(camera, R_SEQUENCERMODE, 0);
+    put(camera, R_SEQUENCERCONFIGURATIONMODE, 0);
+    put(camera, R_USEROUTPUTVALUEALL, 0);
+    put(camera, R_CHUNKMODEACTIVE, 0);
+    put_float(camera, R_EXPOSURETIME, 20.0);
+    put_float(camera, R_GAIN, 0.0);
+    memset(camera->set, 0, sizeof camera->set);
+    memset(camera->chunk_enabled, 0, sizeof camera->chunk_enabled);
+}
+
+void camera_init(Camera *camera, Film *film, const char *id) {
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&camera->lock, NULL);
+    pthread_cond_init(&camera->changed, &monotonic);
+    camera->film = film;
+    put_text(camera, R_DEVICEVENDORNAME, "Foilsight");
+    put_text(camera, R_DEVICEMODELNAME, "StrobedCamera");
+    put_text(camera, R_DEVICESERIALNUMBER, "1");
+    put_text(camera, R_DEVICEID, id);
+    power_on(camera);
+}
+
+bool camera_is_lost(const Camera *camera) {
+    return film_faults(camera->film, film_trigger_at(camera->film, now_ns()), -1).on[DEVICE_LOST];
+}
+
+size_t camera_payload(const Camera *camera) {
+    size_t image = (size_t)get(camera, R_WIDTH) * (size_t)get(camera, R_HEIGHT) * camera->film->bytes_per_pixel;
+    return image + (get(camera, R_CHUNKMODEACTIVE) ? 8 * CHUNKS : 0);
+}
+
+GC_ERROR camera_read(Camera *camera, uint64_t address, void *to, size_t size) {
+    if (size > MEMORY_BYTES || address > MEMORY_BYTES - size) return GC_ERR_INVALID_ADDRESS;
+    if (camera_is_lost(camera)) return GC_ERR_IO;
+    pthread_mutex_lock(&camera->lock);
+    put(camera, R_PAYLOADSIZE, (int64_t)camera_payload(camera));
+    put(camera, R_CHUNKENABLE, camera->chunk_enabled[get(camera, R_CHUNKSELECTOR) % CHUNKS]);
+    memcpy(to, camera->memory + address, size);
+    pthread_mutex_unlock(&camera->lock);
+    return GC_ERR_SUCCESS;
+}
+
+static void save_set(Camera *camera, int64_t number) {
+    camera->set[number].exposure_us = get_float(camera, R_EXPOSURETIME);
+    camera->set[number].gain_db = get_float(camera, R_GAIN);
+    camera->set[number].outputs = get(camera, R_USEROUTPUTVALUEALL);
+    camera->set[number].next = get(camera, R_SEQUENCERSETNEXT);
+    camera->set[number].advance = get(camera, R_SEQUENCERTRIGGERSOURCE);
+}
+
+static void load_set(Camera *camera, int64_t number) {
+    put_float(camera, R_EXPOSURETIME, camera->set[number].exposure_us);
+    put_float(camera, R_GAIN, camera->set[number].gain_db);
+    put(camera, R_USEROUTPUTVALUEALL, camera->set[number].outputs);
+    put(camera, R_SEQUENCERSETNEXT, camera->set[number].next);
+    put(camera, R_SEQUENCERTRIGGERSOURCE, camera->set[number].advance);
+}
+
+static bool acceptable(const Camera *camera, uint64_t address, int64_t value) {
+    switch (address) {
+    case R_WIDTH: return value >= 16 && value <= camera->film->width && value % 4 == 0;
+    case R_HEIGHT: return value >= 8 && value <= camera->film->height;
+    case R_PIXELFORMAT: return (value == 0x01080001) == (camera->film->bytes_per_pixel == 1);
+    case R_SEQUENCERSETSELECTOR: case R_SEQUENCERSETNEXT: case R_SEQUENCERSETSTART: return value >= 0 && value < SETS;
+    case R_CHUNKSELECTOR: return value >= 0 && value < CHUNKS;
+    default: return true;
+    }
+}
+
+GC_ERROR camera_write(Camera *camera, uint64_t address, const void *from, size_t size) {
+    if (size > MEMORY_BYTES || address > MEMORY_BYTES - size) return GC_ERR_INVALID_ADDRESS;
+    if (camera_is_lost(camera)) return GC_ERR_IO;
+    int64_t value = 0;
+    memcpy(&value, from, size < 8 ? size : 8);
+    if (!acceptable(camera, address, value)) return GC_ERR_INVALID_PARAMETER;
+    pthread_mutex_lock(&camera->lock);
+    memcpy(camera->memory + address, from, size);
+    if (address == R_SEQUENCERSETSAVE) save_set(camera, get(camera, R_SEQUENCERSETSELECTOR));
+    if (address == R_SEQUENCERSETLOAD) load_set(camera, get(camera, R_SEQUENCERSETSELECTOR));
+    static const int commands[] = {R_SEQUENCERSETSAVE, R_SEQUENCERSETLOAD, R_ACQUISITIONSTART, R_ACQUISITIONSTOP};
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) put(camera, commands[i], 0);
+    if (address == R_CHUNKENABLE) camera->chunk_enabled[get(camera, R_CHUNKSELECTOR)] = value != 0;
+    pthread_mutex_unlock(&camera->lock);
+    return GC_ERR_SUCCESS;
+}
+
+/* What one exposure is taken with. */
+typedef struct { int64_t set, outputs; double exposure_us, gain_db; } Exposure;
+
+static Exposure exposure_of(Camera *camera, int64_t set) {
+    if (get(camera, R_SEQUENCERMODE))
+        return (Exposure){set, camera->set[set].outputs, camera->set[set].exposure_us, camera->set[set].gain_db};
+    return (Exposure){0, get(camera, R_USEROUTPUTVALUEALL), get_float(camera, R_EXPOSURETIME), get_float(camera, R_GAIN)};
+}
+
+/* Without an output that fires a lamp the picture is dark; of several the lowest counts. */
+static int light_of(const Film *film, int64_t outputs) {
+    for (int light = 0; light < (int)film->lights; light++)
+        if (outputs >> light & 1) return light;
+    return -1;
+}
+
+static void paint(const Camera *camera, Buffer *buffer, int64_t trigger, int light, double strength) {
+    const Film *film = camera->film;
+    size_t bytes = film->bytes_per_pixel, row = buffer->width * bytes, film_row = film->width * bytes;
+    if (light < 0) {
+        memset(buffer->base, 0, row * buffer->height);
+        return;
+    }
+    const uint8_t *image = film_image(film, trigger, light);
+    for (uint32_t r = 0; r < buffer->height; r++) memcpy(buffer->base + r * row, image + r * film_row, row);
+    if (strength >= 1.0) return;
+    uint32_t part = (uint32_t)(fmax(0.0, strength) * 65536);
+    size_t pixels = (size_t)buffer->width * buffer->height;
+    if (bytes == 1)
+        for (size_t i = 0; i < pixels; i++) buffer->base[i] = (uint8_t)(buffer->base[i] * part >> 16);
+    else
+        for (size_t i = 0; i < pixels; i++) {
+            uint16_t *pixel = (uint16_t *)buffer->base + i;
+            *pixel = (uint16_t)((uint64_t)*pixel * part >> 16);
+        }
+}
+
+static void write_chunks(const Camera *camera, Buffer *buffer, const Exposure *exposure, int64_t trigger) {
+    uint8_t *at = buffer->base + (size_t)buffer->width * buffer->height * buffer->bytes_per_pixel;
+    int64_t whole[CHUNKS] = {[CHUNK_FRAMEID] = (int64_t)buffer->frame_id, [CHUNK_TIMESTAMP] = (int64_t)buffer->timestamp_ns,
+                             [CHUNK_SEQUENCERSETACTIVE] = exposure->set, [CHUNK_LINESTATUSALL] = exposure->outputs,
+                             [CHUNK_ENCODERVALUE] = film_count(camera->film, trigger)};
+    memcpy(at, whole, sizeof whole);
+    memcpy(at + 8 * CHUNK_EXPOSURETIME, &exposure->exposure_us, 8);
+    memcpy(at + 8 * CHUNK_GAIN, &exposure->gain_db, 8);
+}
+
+static void deliver(Camera *camera, const Exposure *exposure, int64_t trigger, int light, const Struck *struck) {
+    Buffer *buffer = queue_take(&camera->input);
+    if (!buffer) {
+        camera->underruns++;
+        return;
+    }
+    buffer->queued = false;
+    buffer->width = (uint32_t)get(camera, R_WIDTH);
+    buffer->height = (uint32_t)get(camera, R_HEIGHT);
+    buffer->format = (uint32_t)get(camera, R_PIXELFORMAT);
+    buffer->bytes_per_pixel = camera->film->bytes_per_pixel;
+    buffer->has_chunks = get(camera, R_CHUNKMODEACTIVE) != 0;
+    buffer->incomplete = struck->on[INCOMPLETE] || struck->on[HANG];
+    buffer->frame_id = camera->frame_id;
+    buffer->timestamp_ns = (uint64_t)now_ns();
+    double strength = struck->on[DARK] ? struck->value[DARK] : 1.0;
+    if (struck->on[LAMP_DYING]) strength *= 1.0 - struck->value[LAMP_DYING];
+    pthread_mutex_unlock(&camera->lock);
+    paint(camera, buffer, trigger, light, strength);
+    if (buffer->incomplete) memset(buffer->base + camera_payload(camera) / 2, 0, camera_payload(camera) / 4);
+    if (buffer->has_chunks) write_chunks(camera, buffer, exposure, trigger);
+    if (struck->on[LATE]) nanosleep(&(struct timespec){0, (long)(struck->value[LATE] * 1e9) % 1000000000L}, NULL);
+    pthread_mutex_lock(&camera->lock);
+    buffer->delivered = true;
+    queue_put(&camera->output, buffer);
+    camera->delivered++;
+    pthread_cond_broadcast(&camera->changed);
+}
+
+static void wait_until(Camera *camera, int64_t due_ns) {
+    struct timespec due = {due_ns / 1000000000LL, due_ns % 1000000000LL};
+    while (camera->grabbing && now_ns() < due_ns) pthread_cond_timedwait(&camera->changed, &camera->lock, &due);
+}
+
+/* The next trigger as it comes, -1 where acquisition has ended. In real time a camera that was away missed some. */
+static int64_t await_trigger(Camera *camera) {
+    Film *film = camera->film;
+    while (camera->grabbing) {
+        bool over = !film->repeats && film->next_trigger >= film->triggers;
+        bool starved = film->interval_ns == 0 && !camera->input.first;
+        bool lost = camera_is_lost(camera);
+        if (lost && film->interval_ns) film->next_trigger = film_trigger_at(film, now_ns());
+        if (over || starved || lost) {
+            wait_until(camera, now_ns() + 20000000);
+            continue;
+        }
+        int64_t trigger = film->next_trigger;
+        if (film->interval_ns) wait_until(camera, film->began_ns + trigger * film->interval_ns);
+        if (!camera->grabbing) break;
+        film->next_trigger = trigger + 1;
+        return trigger;
+    }
+    return -1;
+}
+
+static void *acquire(void *argument) {
+    Camera *camera = argument;
+    Film *film = camera->film;
+    pthread_mutex_lock(&camera->lock);
+    int64_t set = get(camera, R_SEQUENCERSETSTART), trigger;
+    if (film->began_ns == 0) film->began_ns = now_ns();
+    int64_t due = film_trigger_at(film, now_ns()) + (film->next_trigger > 0);
+    if (film->interval_ns && due > film->next_trigger) film->next_trigger = due;
+    while ((trigger = await_trigger(camera)) >= 0) {
+        Exposure exposure = exposure_of(camera, set);
+        set = camera->set[set].next;
+        int light = light_of(film, exposure.outputs);
+        Struck struck = film_faults(film, trigger, light);
+        if (struck.on[CRASH]) abort();
+        if (struck.on[TRIGGER_STOPS]) continue;
+        if (struck.on[WRONG_LIGHT]) light = (int)struck.value[WRONG_LIGHT] % (int)film->lights;
+        if (!struck.on[LOST]) deliver(camera, &exposure, trigger, light, &struck);
+        if (struck.on[REPEATED]) deliver(camera, &exposure, trigger, light, &struck);
+        camera->frame_id++;
+    }
+    pthread_mutex_unlock(&camera->lock);
+    return NULL;
+}
+
+GC_ERROR camera_start(Camera *camera) {
+    if (camera_is_lost(camera)) return GC_ERR_IO;
+    if (camera->grabbing) return GC_ERR_RESOURCE_IN_USE;
+    camera->grabbing = true;
+    camera->frame_id = 0;
+    if (pthread_create(&camera->thread, NULL, acquire, camera) == 0) return GC_ERR_SUCCESS;
+    camera->grabbing = false;
+    return GC_ERR_ERROR;
+}
+
+void camera_stop(Camera *camera) {
+    if (!camera->grabbing) return;
+    pthread_mutex_lock(&camera->lock);
+    camera->grabbing = false;
+    pthread_cond_broadcast(&camera->changed);
+    pthread_mutex_unlock(&camera->lock);
+    pthread_join(camera->thread, NULL);
+}
