@@ -101,7 +101,7 @@ class GenICamCamera:
     def next_into(self, out: NDArray[Any], deadline_s: float) -> Shot | None:
         """Copy the next image into `out`, an array of `shape` and `dtype`, which becomes the shot's pixels.
 
-        None where nothing came within `deadline_s`, or the camera is lost. An incomplete shot holds what arrived of
+        None where nothing came within `deadline_s`, or the camera is lost; to open it again can take longer. An incomplete shot holds what arrived of
         it and what lay in the buffer before. Raises CameraError for images of another size or format.
         """
         if out.shape != self._shape or out.dtype != self.dtype:

@@ -100,10 +100,16 @@ class Connection:
         return stamp or None
 
     def close(self) -> None:
-        """Let go of everything. The producer of a lost camera refuses much of it, which changes nothing."""
+        """Let go of everything. The producer of a lost camera refuses some of it, which changes nothing."""
         for acquirer in self._harvester.image_acquirers:
-            with suppress(*FAILURES):
+            try:
                 acquirer.destroy()
+            except FAILURES:  # it gives up where the camera cannot be told to stop; the second time it does not try
+                for stream in acquirer.data_streams:
+                    with suppress(*FAILURES):
+                        stream.stop_acquisition(gentl.ACQ_STOP_FLAGS_LIST.ACQ_STOP_FLAGS_KILL)
+                with suppress(*FAILURES):
+                    acquirer.destroy()
         self._harvester.image_acquirers.clear()
         with suppress(*FAILURES):
             self._harvester.reset()

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from ctypes import CDLL
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,18 +42,19 @@ def discover(producers: Sequence[Path]) -> list[DeviceInfo]:
     """Every camera that the producers (.cti files or folders of them, and GENICAM_GENTL64_PATH) see. Raises
     CameraError where one is not a producer. Not while a camera is open in this process."""
     harvester = open_harvester(producers)
-    try:
-        return [about(found) for found in harvester.device_info_list]
-    finally:
-        harvester.reset()
+    found = [about(device) for device in harvester.device_info_list]
+    harvester.reset()
+    return found
 
 
 def open_harvester(producers: Sequence[Path]) -> Harvester:
     harvester = Harvester()
     for path in _producer_files(producers):
         harvester.add_file(str(path))
-    with told("GenTL producers cannot list their cameras"):
+    with told("GenTL producers cannot list their cameras"), ExitStack() as undo:
+        undo.callback(harvester.reset)
         harvester.update()
+        undo.pop_all()
     return harvester
 
 
@@ -68,17 +70,23 @@ def _producer_files(producers: Sequence[Path]) -> list[Path]:
     for folder in everywhere:
         files |= dict.fromkeys(sorted(folder.glob("*.cti")))
     for path in files:
-        try:
-            known = hasattr(CDLL(str(path)), "GCInitLib")
-        except OSError as error:
-            raise CameraError(f"{path}: not a GenTL producer that loads here ({one_line(error)})") from error
-        if not known:
-            raise CameraError(f"{path}: not a GenTL producer")
+        _check_producer(path)
     if not files:
         raise CameraError(
             f"no GenTL producer: name the .cti of the camera's maker in camera.producers or {_PATH_VARIABLE}"
         )
     return list(files)
+
+
+def _check_producer(path: Path) -> None:
+    """The binding crashes on a library that is no producer, and where it tidies up after one that has been unloaded:
+    loading it here, for good, spares us both."""
+    try:
+        library = CDLL(str(path))
+    except OSError as error:
+        raise CameraError(f"{path}: not a GenTL producer that loads here ({one_line(error)})") from error
+    if not hasattr(library, "GCInitLib"):
+        raise CameraError(f"{path}: not a GenTL producer")
 
 
 def choose(device: str, offered: Sequence[Any]) -> Any:
@@ -89,8 +97,8 @@ def choose(device: str, offered: Sequence[Any]) -> Any:
         return matching[0][1]
     listed = "; ".join(str(info) for info, _ in (matching or known)) or "none"
     if matching:
-        raise CameraError(f'camera "{device}" is not one but {len(matching)}: {listed}: give id or serial number')
-    raise CameraError(f'no camera "{device}"; found: {listed}')
+        raise CameraError(f'camera.device = "{device}" means {len(matching)}: {listed}: give id or serial number')
+    raise CameraError(f'camera.device = "{device}": no such camera; found: {listed}')
 
 
 def about(found: Any) -> DeviceInfo:
