@@ -1,7 +1,10 @@
 """Cameras through GenICam: one suite over every producer there is, and what each part of the adapter promises."""
 
+import dataclasses
+import shutil
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +19,16 @@ from numpy.typing import NDArray
 from edge.camera.device_counters import DeviceClock, FrameIds
 from edge.camera.genicam import GenICamCamera, discover
 from edge.camera.genicam.devices import choose
+from edge.camera.identity import LightIdentity, Lit
+from edge.camera.shot import UNKNOWN, Shot
 from edge.camera.unpack import BY_NAME, copy_pixels, pixel_format
-from edge.core.config import CameraConfig
+from edge.core.config import CameraConfig, LightConfig
 from edge.core.errors import CameraError
+from edge.core.faults import Fault, FaultScript
+from edge.simulation.camera import Rig, StrobedCamera
+from edge.simulation.planting import PRODUCTION
+from edge.simulation.producer import FILM_VARIABLE, producer, write_film
+from edge.simulation.web import RenderedWeb
 
 VIKY = Path(genicam.__file__).parent / "viky.cti"
 
@@ -35,8 +45,43 @@ class Case:
         return GenICamCamera(msgspec.structs.replace(self.config, **changed), strobed=self.strobed)
 
 
-@pytest.fixture(params=["viky"])
+RENDERED = StrobedCamera(RenderedWeb(3, 400, PRODUCTION), 30.0, Rig(height_px=300))
+COUNTS_PER_FRAME = 160
+"""Of the encoder: 32 px of 0.05 mm at 0.01 mm a count."""
+
+
+@pytest.fixture(scope="session")
+def own_producer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        pytest.skip("no C compiler for the simulated camera")
+    return producer(tmp_path_factory.mktemp("producer"))
+
+
+Simulated = Callable[..., Case]
+
+
+@pytest.fixture
+def simulated(own_producer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simulated:
+    """Our own camera, at 200 frames a second on an endless web, with scripted faults."""
+
+    def begin(*faults: Fault, web: StrobedCamera = RENDERED) -> Case:
+        film = tmp_path / "film"
+        loaded_anew = shutil.copy(own_producer, tmp_path)
+        write_film(film, web, 0.01, 200.0, repeats=True, faults=FaultScript(fault=list(faults)))
+        monkeypatch.setenv(FILM_VARIABLE, str(film))
+        return Case(
+            CameraConfig(device="simulated", producers=[Path(loaded_anew)], width_px=400, height_px=300),
+            1,
+            strobed=True,
+        )
+
+    return begin
+
+
+@pytest.fixture(params=["viky", "own"])
 def case(request: pytest.FixtureRequest) -> Case:
+    if request.param == "own":
+        return request.getfixturevalue("simulated")()  # type: ignore[no-any-return]
     if not VIKY.exists():
         pytest.skip("this build of genicam comes without viky.cti")
     return Case(CameraConfig(device="2", producers=[VIKY], width_px=400, height_px=300), 3, strobed=False)
@@ -131,6 +176,106 @@ def test_a_name_that_means_several_cameras_is_refused() -> None:
 def test_a_camera_that_cannot_be_triggered_says_so() -> None:
     with pytest.raises(CameraError, match="TriggerMode"), GenICamCamera(CameraConfig(device="2", producers=[VIKY])):
         pass
+
+
+# What only a camera of our own can do.
+
+
+def shots_of(camera: GenICamCamera, seconds: float) -> Iterator[Shot]:
+    """What comes within a time; pixels are those of the last."""
+    out = np.empty(camera.shape, camera.dtype)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        shot = camera.next_into(out, 0.02)
+        if shot is not None:
+            yield shot
+
+
+def test_the_sequencer_fires_the_lights_and_every_image_says_so(simulated: Simulated) -> None:
+    lights = [LightConfig(exposure_us=10.0 + k, gain_db=float(k), output=3 - k) for k in range(4)]
+    with simulated().open(lights=lights) as camera:
+        identity = LightIdentity(RENDERED.calibration, [LightConfig()] * 4)
+        out = np.empty(camera.shape, camera.dtype)
+        camera.start()
+        counts = []
+        for _ in range(12):
+            shot = camera.next_into(out, 2.0)
+            assert shot is not None
+            k = shot.frame_id % 4
+            assert (shot.active_set, shot.line_status) == (k, 1 << (3 - k))
+            assert (shot.exposure_us, shot.gain_db) == (10.0 + k, float(k))
+            by_output = dataclasses.replace(shot, active_set=3 - k)
+            assert identity.identify(by_output) == Lit(3 - k)
+            counts.append(shot.encoder_count)
+    assert set(np.diff(counts)) == {COUNTS_PER_FRAME}
+
+
+def test_pixels_are_those_of_the_web(simulated: Simulated) -> None:
+    with simulated().open() as camera:
+        out = np.empty(camera.shape, camera.dtype)
+        camera.start()
+        shot = camera.next_into(out, 2.0)
+        assert shot is not None and shot.frame_id == 0
+        np.testing.assert_array_equal(out, next(RENDERED.frames()).pixels)
+
+
+def test_twelve_bits_come_whole(simulated: Simulated) -> None:
+    web = dataclasses.replace(RENDERED, rig=Rig(height_px=300, bits=12))
+    with simulated(web=web).open(pixel_format="Mono12") as camera:
+        out = np.empty(camera.shape, camera.dtype)
+        camera.start()
+        assert camera.next_into(out, 2.0) is not None
+        np.testing.assert_array_equal(out, next(web.frames()).pixels)
+
+
+def test_an_incomplete_image_is_handed_on_as_such(simulated: Simulated) -> None:
+    case = simulated(Fault(kind="incomplete", at_frame=5, count=2))
+    with case.open() as camera:
+        camera.start()
+        seen = [(shot.frame_id, shot.complete) for shot in shots_of(camera, 0.2)][:10]
+    assert seen == [(at, at not in (5, 6)) for at in range(10)]
+    assert camera.counts.incomplete == 2
+
+
+def test_while_every_image_is_incomplete_the_deadline_holds(simulated: Simulated) -> None:
+    with simulated(Fault(kind="hang", at_frame=0, value=1e3)).open() as camera:
+        camera.start()
+        seen = list(shots_of(camera, 0.2))
+    assert seen and not any(shot.complete for shot in seen)
+    assert {shot.active_set for shot in seen} == {UNKNOWN}
+
+
+def test_without_triggers_the_deadline_holds_and_the_camera_stays(simulated: Simulated) -> None:
+    with simulated(Fault(kind="trigger_stops", at_frame=3, value=1e3)).open() as camera:
+        camera.start()
+        assert [shot.frame_id for shot in shots_of(camera, 1.3)] == [0, 1, 2]
+        assert camera.connected
+
+
+def test_images_nobody_fetches_in_time_are_counted(simulated: Simulated) -> None:
+    with simulated().open() as camera:
+        camera.start()
+        time.sleep(0.5)
+        assert camera.underruns > 0
+        assert next(shots_of(camera, 1.0)).frame_id == 0
+
+
+def test_a_lost_camera_is_found_again_and_set_up_anew(simulated: Simulated) -> None:
+    lights = [LightConfig(exposure_us=10.0 + k) for k in range(4)]
+    with simulated(Fault(kind="device_lost", at_frame=20, value=2.5)).open(lights=lights) as camera:
+        camera.start()
+        out = np.empty(camera.shape, camera.dtype)
+        end = time.monotonic() + 30.0
+        while camera.connected and time.monotonic() < end:
+            camera.next_into(out, 0.02)
+        assert "was lost" in camera.trouble
+        shots: list[Shot] = []
+        while len(shots) < 8 and time.monotonic() < end:
+            shot = camera.next_into(out, 0.02)
+            shots += [] if shot is None else [shot]
+        assert (camera.connected, camera.trouble, camera.counts.reconnects) == (True, "", 1)
+    told = [(shot.frame_id, shot.active_set, shot.exposure_us) for shot in shots]
+    assert told == [(at, at % 4, 10.0 + at % 4) for at in range(8)]
 
 
 @dataclass(frozen=True)

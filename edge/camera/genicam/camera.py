@@ -101,8 +101,9 @@ class GenICamCamera:
     def next_into(self, out: NDArray[Any], deadline_s: float) -> Shot | None:
         """Copy the next image into `out`, an array of `shape` and `dtype`, which becomes the shot's pixels.
 
-        None where nothing came within `deadline_s`, or the camera is lost; to open it again can take longer. An incomplete shot holds what arrived of
-        it and what lay in the buffer before. Raises CameraError for images of another size or format.
+        None where nothing came within `deadline_s`, or the camera is lost; to open it again can take longer. An
+        incomplete shot holds what arrived of it and what lay in the buffer before. Raises CameraError for images of
+        another size or format.
         """
         if out.shape != self._shape or out.dtype != self.dtype:
             raise ValueError(f"{self._device} fills {self._shape} {self.dtype.__name__}, not {out.shape} {out.dtype}")
