@@ -2,33 +2,38 @@
 
     python -m benchmarks.camera [--seconds 300] [--json]
 
-Two cameras at their full rate, one after the other, through the camera process and its ring into this process, which
-looks at every frame and does nothing else. `lost` exposures are gaps of the device's counter that the ring did not
-make; `overwritten` are the ring's. Cores are processor time of the camera process over the time it took, the camera's
-own threads in it included; `rss_slope_mib_per_h` is a line fitted to its unshared memory, its first fifth left out.
-Latency is from the exposure as the shot is stamped to its frame in hand.
-
-The camera is paced by the clock and copies out of memory: no driver, no transport.
+Two simulated cameras at their full rate, one after the other, from the GenTL producer through Harvesters, the camera
+process and its ring into this process, which names the light of every frame and does nothing else. Chunks are on.
+`lost` exposures are gaps of the device's counter that the ring did not make; `overwritten` are the ring's: this process
+did not get the processor for as long as the ring lasts (`ring_s`). Cores are processor time over the time it took, in
+the camera process with the simulated camera's own thread. `rss_slope_mib_per_h`: a line fitted to the unshared memory
+of that process, the first fifth left out. Latency is from the exposure as the shot is stamped to its frame in hand.
 """
 
 import argparse
 import json
 import multiprocessing
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from edge.camera.genicam import GenICamCamera
 from edge.camera.live import LiveCamera
-from edge.camera.shot import Shot
 from edge.core.calibration import Calibration
 from edge.core.config import CameraConfig
-from edge.core.types import Frame, Pixels
+from edge.core.types import Frame
+from edge.simulation.camera import Motion, Rig, StrobedCamera
+from edge.simulation.planting import CLEAN
+from edge.simulation.producer import FILM_VARIABLE, producer, write_film
+from edge.simulation.web import RenderedWeb
 
-BUFFERS = 32
+EXPOSURES = 16
 SAMPLE_S = 0.25
 
 
@@ -47,49 +52,14 @@ class Case:
 CASES = (Case(2048, 256, 800), Case(4096, 1024, 100))
 
 
-class PacedCamera:
-    """Exposures by the clock; BUFFERS of them wait for whoever is late, what comes after those is lost."""
-
-    connected = True
-    underruns = 0
-
-    def __init__(self, config: CameraConfig) -> None:
-        self._period_ns = next(10**9 // case.frames_per_s for case in CASES if case.width_px == config.width_px)
-        self._images = np.random.default_rng(1).integers(
-            0, 256, (BUFFERS, config.height_px or 0, config.width_px or 0), np.uint8
-        )
-        self._began_ns = self._id = 0
-
-    def __enter__(self) -> "PacedCamera":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def start(self) -> None:
-        """Exposure 0 is now."""
-        self._began_ns = time.monotonic_ns()
-
-    def next_into(self, out: Pixels, deadline_s: float) -> Shot | None:
-        """The next exposure that is still in a buffer."""
-        late_ns = time.monotonic_ns() - self._began_ns - self._id * self._period_ns
-        self._id = max(self._id, self._id + late_ns // self._period_ns - BUFFERS + 1)
-        if late_ns < 0:
-            time.sleep(-late_ns / 1e9)
-        exposed_ns = self._began_ns + self._id * self._period_ns
-        np.copyto(out, self._images[self._id % BUFFERS])
-        shot = Shot(out, self._id, exposed_ns, self._id, 20.0, 0.0, self._id % 4, 1 << self._id % 4)
-        self._id += 1
-        return shot
-
-
-def calibration(case: Case) -> Calibration:
-    """Four lights in a cross, no flat field: nothing is computed of the images here."""
-    directions = np.array([[0.6, 0, 0.8], [0, 0.6, 0.8], [-0.6, 0, 0.8], [0, -0.6, 0.8]])
-    per_column = np.repeat(directions[:, :, None], case.width_px, axis=2)
-    return Calibration(
-        case.height_px, case.width_px, per_column, np.zeros_like(per_column), None, None, 255, 0.025, 1, "benchmark"
-    )
+def film(case: Case, path: Path) -> Calibration:
+    """Some web for the simulated camera to look at again and again; returns the calibration."""
+    web = RenderedWeb(79, case.width_px, CLEAN)
+    advance_px = case.height_px / 8
+    length_mm = (case.height_px + (EXPOSURES - 1) * advance_px) * web.pitch_mm
+    camera = StrobedCamera(web, length_mm, Rig(height_px=case.height_px), Motion(advance_px))
+    write_film(path, camera, CameraConfig().encoder_mm_per_count, case.frames_per_s, repeats=True)
+    return camera.calibration
 
 
 def cpu_s(pid: int) -> float:
@@ -104,13 +74,16 @@ def unshared_mib(pid: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
-def measure(case: Case, seconds: float) -> dict[str, float | str]:
+def measure(case: Case, seconds: float, folder: Path) -> dict[str, float | str]:
     """One camera for so long, from its first frame on."""
-    config = CameraConfig(width_px=case.width_px, height_px=case.height_px)
+    config = CameraConfig(device="simulated")
+    calibration = film(case, folder / "film")
+    os.environ[FILM_VARIABLE] = str(folder / "film")
+    open_camera = partial(GenICamCamera, producers=[producer(folder)])
     latency_us: list[float] = []
     samples: list[tuple[float, float]] = []
     alarms: list[str] = []
-    with LiveCamera(config, calibration(case), PacedCamera, lambda kind, detail: alarms.append(kind)) as camera:
+    with LiveCamera(config, calibration, open_camera, lambda kind, _: alarms.append(kind)) as camera:
         frames = camera.frames()
         first = last = next(frames)
         (pid,) = (child.pid for child in multiprocessing.active_children() if child.name == "camera")
@@ -125,7 +98,7 @@ def measure(case: Case, seconds: float) -> dict[str, float | str]:
         took_s = time.monotonic() - began_s
         cores, own_cores = (cpu_s(pid) - began_cpu_s) / took_s, (time.process_time() - own_cpu_s) / took_s
         overwritten = camera.counts.overwritten - overwritten
-        scheduling = camera.status.scheduling
+        scheduling, underruns = camera.status.scheduling, camera.status.underruns
     settled = np.array([sample for sample in samples if sample[0] > seconds / 5])
     p50, p99, most = np.percentile(latency_us, [50, 99, 100])
     return {
@@ -133,6 +106,8 @@ def measure(case: Case, seconds: float) -> dict[str, float | str]:
         "frames": len(latency_us),
         "lost": last.frame_id - first.frame_id - len(latency_us) - overwritten,
         "overwritten": overwritten,
+        "underruns": underruns,
+        "ring_s": config.ring_slots / case.frames_per_s,
         "alarms": len(alarms),
         "camera_process_cores": cores,
         "reader_cores": own_cores,
@@ -157,7 +132,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    table = {str(case): measure(case, options.seconds) for case in CASES}
+    with tempfile.TemporaryDirectory() as folder:
+        table = {str(case): measure(case, options.seconds, Path(folder)) for case in CASES}
     if options.json:
         print(json.dumps(table))
         return
