@@ -60,8 +60,8 @@ Report = Callable[[str, str], None]
 class CameraProcess:
     """Keeps a camera delivering into `ring` from entering the block until leaving it.
 
-    A process that ends or hangs is replaced, for ever: at once, or with growing pauses where none lives long. `report` is
-    called from a thread of its own: `camera_crashed`, `camera_hung`, `camera_failed` (with what the camera said),
+    A process that ends or hangs is replaced, for ever: at once, or with growing pauses where none lives long. `report`
+    is called from a thread of its own: `camera_crashed`, `camera_hung`, `camera_failed` (with what the camera said),
     `device_lost`, `no_trigger`, and `camera_back` when one of them is over; the same trouble is told once.
     A camera that fails before it has ever delivered or waited for a trigger is not tried again: `check` raises why.
     """

@@ -51,8 +51,8 @@ _fields_of = attrgetter(*_FIELDS.names or ())
 @dataclass(frozen=True, slots=True)
 class RingStatus:
     """What the writer says of itself. `state` and, where there is more to say, `detail`; `scheduling` of its process;
-    `run` counts how often a camera has been opened; `heartbeat_ns` on the monotonic clock; over all runs: `written` exposures, how many
-    of them `incomplete`, and `underruns`: exposures that found no buffer in the producer."""
+    `run` counts how often a camera has been opened; `heartbeat_ns` on the monotonic clock; over all runs: `written`
+    exposures, how many of them `incomplete`, and `underruns`: exposures that found no buffer in the producer."""
 
     state: CameraState
     detail: str
