@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from edge.assembly.assembler import Assembler
-from edge.core.light_witness import LightWitness
 from edge.core.calibration import Calibration
 from edge.core.config import Config, EventsConfig
 from edge.core.errors import ConfigError
 from edge.core.faults import Fault, FaultScript, load_faults
+from edge.core.light_witness import LightWitness
 from edge.core.types import Frame
 from edge.service.replay import ReplayOptions, replay
 from edge.simulation.camera import Motion, Rig, StrobedCamera
