@@ -50,12 +50,13 @@ class _Said:
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
     """`keep`: planes to keep in the report's folder, of "surface", "classes"; `truth`: shown beside what was found;
-    `notes`: what must be said of the source; `quiet`: no progress bar."""
+    `notes`: what must be said of the source; `quiet`: no progress bar; `keep_events_mb`: of events kept, None for all."""
 
     keep: frozenset[str] = frozenset()
     truth: Truth | None = None
     notes: Sequence[str] = ()
     quiet: bool = False
+    keep_events_mb: float | None = None
 
 
 Tell = Callable[[Alarm], None]
@@ -84,7 +85,7 @@ def inspect_web(
     fresh_folder(folder, _FILES, (DEFECTS, SECTIONS))
     with ExitStack() as stack:
         watchers = _keepers(wishes.keep, folder, stack)
-        outbox = stack.enter_context(Outbox(folder / OUTBOX))
+        outbox = stack.enter_context(Outbox(folder / OUTBOX, wishes.keep_events_mb))
         writer, warnings = _writer(outbox, config, roll, model, calibration, stack)
         said = _Said([*wishes.notes, *warnings])
         pitch_mm = calibration.pitch_mm or model.info.pitch_mm

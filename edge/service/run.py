@@ -26,7 +26,7 @@ def run(line: Line, config: Config, folder: Path, length_mm: float | None = None
         def frames(tell: Tell) -> Generator[Frame]:
             return _frames(line, config, tell, stop, length_mm)
 
-        wishes = Wishes(quiet=quiet)
+        wishes = Wishes(quiet=quiet, keep_events_mb=config.events.keep_mb)
         return inspect_web(
             frames, line.calibration, length_mm, config.camera.device, config.roll, config, folder, stop, wishes
         )
