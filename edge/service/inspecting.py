@@ -50,7 +50,7 @@ class _Said:
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
     """`keep`: planes to keep in the report's folder, of "surface", "classes"; `truth`: shown beside what was found;
-    `notes`: what must be said of the source; `quiet`: no progress bar; `keep_events_mb`: of events kept, None for all."""
+    `notes`: what must be said of the source; `quiet`: no progress bar; `keep_events_mb`: of events, None for all."""
 
     keep: frozenset[str] = frozenset()
     truth: Truth | None = None
