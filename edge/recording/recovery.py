@@ -55,7 +55,7 @@ class _Copy:
         self._recording, self._mcap, self._at = recording, mcap, at
         self._schemas: dict[int, int] = {}
         self._channels: dict[int, int] = {}
-        self._frame_channel: int | None = None
+        self._frame_channels: set[int] = set()
         self._frames = 0
         self._first_mm: float | None = None
         self._web_mm: float | None = None
@@ -97,11 +97,11 @@ class _Copy:
                     part.topic, part.message_encoding, self._schemas[part.schema_id], part.metadata
                 )
                 if part.topic == layout.FRAME_TOPIC:
-                    self._frame_channel = part.id
+                    self._frame_channels.add(part.id)
             case Message():
                 channel = self._channels[part.channel_id]
                 self._mcap.add_message(channel, part.log_time, part.data, part.publish_time, part.sequence)
-                if part.channel_id == self._frame_channel:
+                if part.channel_id in self._frame_channels:
                     self._count(part.data)
 
     def _count(self, frame: bytes) -> None:
