@@ -15,8 +15,10 @@ import pytest
 from conftest import files_of_at_most
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
 from mcap.reader import make_reader
+from mcap.records import Channel, Chunk
 from test_recording import KILLED, assert_equal, calibration_of, frame_of, record
 
 from edge.core.errors import RecordingError
@@ -236,11 +238,38 @@ def test_what_is_recovered_opens_however_often_the_header_comes(tmp_path: Path, 
     assert recovered.frames == len(FRAMES)
 
 
+@pytest.mark.parametrize(
+    ("name", "channel"),
+    [("/frame", 9), ("/other", 2)],
+    ids=["a second channel of frames", "a channel that no longer carries frames"],
+)
+def test_frames_are_counted_by_the_topic_their_channel_has_by_then(tmp_path: Path, name: str, channel: int) -> None:
+    """Between two frames a chunk names a channel anew."""
+    torn, out = tmp_path / "torn.mcap", tmp_path / "out.mcap"
+    builder = RecordBuilder()
+    Channel(channel, name, "json", {}, 2).write(builder)
+    anew = builder.end()
+    builder = RecordBuilder()
+    Chunk("", anew, 0, 0, 0, len(anew)).write(builder)
+    third = [at for at, opcode in records_of(WHOLE) if opcode == Opcode.CHUNK][2]
+    torn.write_bytes(WHOLE[:third] + builder.end() + WHOLE[third:-1])
+    recovered = recover(torn, out, quiet=True)
+    assert recovered.frames == Recording(out).frame_count == (2 if channel == 2 else len(FRAMES))
+
+
+def records_of(data: bytes) -> list[tuple[int, int]]:
+    """Where every record begins, and its opcode."""
+    found, at = [], 8
+    while at + 9 <= len(data):
+        found.append((at, data[at]))
+        at += 9 + int.from_bytes(data[at + 1 : at + 9], "little")
+    return found
+
+
 def without_checksums(data: bytes) -> bytes:
     """The same recording with the checksum of every chunk 0, which stands for none."""
-    out, at = bytearray(data), 8
-    while at + 9 <= len(out):
-        if out[at] == Opcode.CHUNK:
+    out = bytearray(data)
+    for at, opcode in records_of(data):
+        if opcode == Opcode.CHUNK:
             out[at + 33 : at + 37] = bytes(4)
-        at += 9 + int.from_bytes(out[at + 1 : at + 9], "little")
     return bytes(out)

@@ -55,7 +55,7 @@ class _Copy:
         self._recording, self._mcap, self._at = recording, mcap, at
         self._schemas: dict[int, int] = {}
         self._channels: dict[int, int] = {}
-        self._frame_channels: set[int] = set()
+        self._topics: dict[int, str] = {}
         self._frames = 0
         self._first_mm: float | None = None
         self._web_mm: float | None = None
@@ -96,12 +96,11 @@ class _Copy:
                 self._channels[part.id] = self._mcap.register_channel(
                     part.topic, part.message_encoding, self._schemas[part.schema_id], part.metadata
                 )
-                if part.topic == layout.FRAME_TOPIC:
-                    self._frame_channels.add(part.id)
+                self._topics[part.id] = part.topic
             case Message():
                 channel = self._channels[part.channel_id]
                 self._mcap.add_message(channel, part.log_time, part.data, part.publish_time, part.sequence)
-                if part.channel_id in self._frame_channels:
+                if self._topics[part.channel_id] == layout.FRAME_TOPIC:
                     self._count(part.data)
 
     def _count(self, frame: bytes) -> None:
