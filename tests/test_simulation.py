@@ -4,9 +4,9 @@ import numba
 import numpy as np
 import pytest
 
+from edge.core.line_light import LineLight
 from edge.simulation import response
 from edge.simulation.camera import Motion, Rig, StrobedCamera
-from edge.simulation.lights import LineLight
 from edge.simulation.optics import IDEAL, REAL, Optics
 from edge.simulation.planting import CAVITY, CLEAN, DENSE, LABELS, PRODUCTION, Planted
 from edge.simulation.web import SMOOTH, RenderedWeb

@@ -7,9 +7,10 @@ from functools import cached_property
 import numpy as np
 
 from edge.core.calibration import Calibration
+from edge.core.line_light import LineLight, field_directions
 from edge.core.types import F32, Frame
 from edge.simulation.exposure import Sensor, expose, fine_rows_under
-from edge.simulation.lights import FOUR_LINE_LIGHTS, LineLight
+from edge.simulation.lights import FOUR_LINE_LIGHTS
 from edge.simulation.optics import IDEAL, Optics, gloss_tables, lamp_strength, lens_transmission
 from edge.simulation.response import Response
 from edge.simulation.web import OVERSAMPLE, VERSION, RenderedWeb
@@ -126,17 +127,13 @@ class StrobedCamera:
     @cached_property
     def calibration(self) -> Calibration:
         """The exact calibration: flat field on a target of albedo 1, directions and their change along image rows."""
-        field = self._irradiance.astype(np.float64)
-        unit = field / np.linalg.norm(field, axis=1, keepdims=True)
-        h = self.rig.height_px
-        middle = (unit[:, :, (h - 1) // 2] + unit[:, :, h // 2]) / 2
-        edge = h // 4
-        per_row = (unit[:, :, h - 1 - edge] - unit[:, :, edge]) / (h - 1 - 2 * edge)
-        dark = np.full(field[:, 2].shape, self.rig.dark_level * self.rig.white, np.float32)
+        h, w = self.rig.height_px, self.web.width_px
+        directions, per_row = field_directions(self.rig.lights, h, w, self.web.pitch_mm, self.rig.transport_sign)
+        dark = np.full((len(self.rig.lights), h, w), self.rig.dark_level * self.rig.white, np.float32)
         return Calibration(
             height=h,
-            width=self.web.width_px,
-            light_directions=middle / np.linalg.norm(middle, axis=1, keepdims=True),
+            width=w,
+            light_directions=directions,
             light_directions_per_row=per_row,
             dark=dark,
             flat=dark + self._irradiance[:, 2],

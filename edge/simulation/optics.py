@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.core.line_light import LineLight
 from edge.core.types import F32
-from edge.simulation.lights import LineLight
 
 BLOCK_PX = 32
 """Columns that share a table of gloss; between their middles it is interpolated."""
