@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from test_recording import calibration_of
 
-from edge.core.calibration import Calibration
+from edge.core.calibration import Calibration, Fit
 from edge.core.errors import CalibrationError
 
 HEIGHT, WIDTH = 5, 7
@@ -86,6 +86,9 @@ def said(old: bytes, new: bytes) -> bytes:
         (said(b"pitch_mm = 0.05", b"pitch_mm = 5e-324"), "pitch"),
         (said(b"pitch_mm = 0.05", b"pitch_mm = nan"), "pitch"),
         (said(b"transport_sign = 1", b"transport_sign = 0"), "transport_sign"),
+        (said(b"pitch_mm = 0.05", b"transport_angle_deg = nan"), "transport_angle_deg is nan"),
+        (said(b"pitch_mm = 0.05", b"encoder_scale = 0.0"), "encoder_scale is 0.0"),
+        (with_member(TOML, lambda text: text + b"[[fit]]\nwhat = 1"), "fit[0].what"),
         (with_member(FLAT, lambda _: npy(np.float32(1))), "three dimensions"),
         (with_member(DIRECTIONS, lambda _: npy(np.float64(1))), "three dimensions"),
         (with_member(FLAT, lambda _: npy(np.array([[[{}]]], object))), "three dimensions"),
@@ -148,6 +151,23 @@ def test_a_direction_that_is_all_but_zero_is_refused() -> None:
 def test_lights_that_jump_from_row_to_row_are_refused() -> None:
     with pytest.raises(CalibrationError, match="light_directions_per_row holds values"):
         replace(GOOD, light_directions_per_row=GOOD.light_directions * 1e300)
+
+
+def test_what_was_fitted_comes_back_word_for_word() -> None:
+    fits = (
+        Fit('flat "quoted" \\', "2026-01-02T03:04:05Z", ["web 1.mcap", "dark.mcap"], {"error percent": 0.1}),
+        Fit("scale", "2026-01-02T03:04:06Z", [], {}),
+    )
+    fitted = replace(GOOD, transport_angle_deg=-0.125, encoder_scale=1.0625, fits=fits)
+    again = Calibration.from_bytes(fitted.to_bytes(), "again")
+    assert (again.transport_angle_deg, again.encoder_scale, again.fits) == (-0.125, 1.0625, fits)
+    assert again.digest == fitted.digest != GOOD.digest
+
+
+def test_a_file_from_before_there_were_fits_reads_as_it_was_meant() -> None:
+    old = members_of(GOOD)[TOML]
+    assert not any(word in old for word in (b"transport_angle_deg", b"encoder_scale", b"fit"))
+    assert (GOOD.transport_angle_deg, GOOD.encoder_scale, GOOD.fits) == (0.0, 1.0, ())
 
 
 def test_arrays_of_another_type_come_back_as_what_the_file_holds() -> None:

@@ -36,6 +36,8 @@ MIN_FLAT_COUNTS = 1e-3
 MIN_ELEVATION = 1e-3
 """Smallest z of a unit direction: a light lower than this does not light a flat target."""
 MIN_PITCH_MM, MAX_PITCH_MM = 1e-6, 100.0
+MAX_TRANSPORT_ANGLE_DEG = 10.0
+MIN_ENCODER_SCALE, MAX_ENCODER_SCALE = 0.5, 2.0
 _ARRAYS: dict[str, type[np.floating[Any]]] = {
     "light_directions": np.float64,
     "light_directions_per_row": np.float64,
@@ -63,6 +65,16 @@ _DAMAGE = (
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
+class Fit(msgspec.Struct, frozen=True):
+    """How a part of a calibration was found: `what` was fitted, `when` (UTC, RFC 3339), from which files, and how well:
+    `scores` by names that carry their units."""
+
+    what: str
+    when: str
+    sources: list[str]
+    scores: dict[str, float]
+
+
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """Camera and lights of one line.
@@ -72,7 +84,8 @@ class Calibration:
     `dark`, `flat` (n, h, w) f32 in sensor counts, on a flat diffuse target, both or neither;
     `white` the count at which the sensor saturates. Without a flat field images are albedo * n.l * `white`;
     `pitch_mm` web length of a pixel, None where unknown; `transport_sign` +1 when features move towards smaller image
-    rows; `origin` says what it was made from.
+    rows; `transport_angle_deg` by how much their way leans towards larger image columns; `encoder_scale` millimetres of
+    web to a millimetre of the encoder; `origin` says what it was made from, `fits` what was fitted since.
     """
 
     height: int
@@ -85,6 +98,9 @@ class Calibration:
     pitch_mm: float | None
     transport_sign: int
     origin: str
+    transport_angle_deg: float = 0.0
+    encoder_scale: float = 1.0
+    fits: tuple[Fit, ...] = ()
 
     def __post_init__(self) -> None:
         self._check()
@@ -132,6 +148,16 @@ class Calibration:
             raise CalibrationError(f"calibration: transport_sign is {self.transport_sign}, must be 1 or -1")
         if self.pitch_mm is not None and not MIN_PITCH_MM <= self.pitch_mm <= MAX_PITCH_MM:
             raise CalibrationError(f"calibration: pitch of {self.pitch_mm} mm is not usable")
+        if not -MAX_TRANSPORT_ANGLE_DEG <= self.transport_angle_deg <= MAX_TRANSPORT_ANGLE_DEG:
+            raise CalibrationError(
+                f"calibration: transport_angle_deg is {self.transport_angle_deg}, beyond {MAX_TRANSPORT_ANGLE_DEG:g}: "
+                "turn the camera"
+            )
+        if not MIN_ENCODER_SCALE <= self.encoder_scale <= MAX_ENCODER_SCALE:
+            raise CalibrationError(
+                f"calibration: encoder_scale is {self.encoder_scale}, not from {MIN_ENCODER_SCALE:g} to "
+                f"{MAX_ENCODER_SCALE:g}: mend the configuration's encoder_mm_per_count"
+            )
         if not 1 <= self.white <= MAX_WHITE:
             raise CalibrationError(f"calibration: white level {self.white} is not from 1 to {MAX_WHITE}")
         smallest = np.linalg.svd(self.light_directions.transpose(2, 0, 1), compute_uv=False)[:, 2].min()
@@ -150,6 +176,11 @@ class Calibration:
         ]
         if self.pitch_mm is not None:
             scalars.append(f"pitch_mm = {float(self.pitch_mm)!r}")
+        if self.transport_angle_deg:
+            scalars.append(f"transport_angle_deg = {float(self.transport_angle_deg)!r}")
+        if self.encoder_scale != 1:
+            scalars.append(f"encoder_scale = {float(self.encoder_scale)!r}")
+        scalars += [line for fit in self.fits for line in _toml_lines(fit)]
         members = {"calibration.toml": ("\n".join(scalars) + "\n").encode()}
         for name, dtype in _ARRAYS.items():
             array = getattr(self, name)
@@ -196,6 +227,9 @@ class Calibration:
             pitch_mm=scalars.pitch_mm,
             transport_sign=scalars.transport_sign,
             origin=scalars.origin,
+            transport_angle_deg=scalars.transport_angle_deg,
+            encoder_scale=scalars.encoder_scale,
+            fits=tuple(scalars.fit),
         )
 
     @classmethod
@@ -217,6 +251,9 @@ class _Scalars(msgspec.Struct, frozen=True):
     transport_sign: int
     origin: str
     pitch_mm: float | None = None
+    transport_angle_deg: float = 0.0
+    encoder_scale: float = 1.0
+    fit: list[Fit] = []
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -242,6 +279,18 @@ def _read_array(data: bytes, dtype: type[np.floating[Any]]) -> NDArray[Any]:
         raise ValueError(f"an array is not of three dimensions and {np.dtype(dtype).name}")
     values = np.frombuffer(data, np.dtype(dtype).newbyteorder("<"), offset=header.end())
     return values.reshape([int(length) for length in header["shape"].split(b",")]).astype(dtype)
+
+
+def _toml_lines(fit: Fit) -> list[str]:
+    sources = ", ".join(f'"{_toml_text(source)}"' for source in fit.sources)
+    return [
+        "[[fit]]",
+        f'what = "{_toml_text(fit.what)}"',
+        f'when = "{_toml_text(fit.when)}"',
+        f"sources = [{sources}]",
+        "[fit.scores]",
+        *(f'"{_toml_text(name)}" = {float(score)!r}' for name, score in fit.scores.items()),
+    ]
 
 
 def _toml_text(text: str) -> str:
