@@ -1,6 +1,11 @@
 """`foilsight calibrate ...`. Imports nothing heavy until a command runs."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.core.calibration import Calibration
+    from edge.recording.reader import Recording
 
 
 def lights(images: list[Path], *, out: Path, picture: Path | None = None) -> int:
@@ -49,3 +54,129 @@ def lights(images: list[Path], *, out: Path, picture: Path | None = None) -> int
     )
     print(f"{out}: {len(images)} light directions; {seen} shows what they were read from")
     return 0
+
+
+def flat(recording: Path, *, dark: Path, out: Path, lights: Path | None = None, base: Path | None = None) -> int:
+    """Take dark and flat field from a recording of metres of good web: stains and single defects do no harm.
+
+    Parameters
+    ----------
+    recording
+        Good web running by (MCAP), as `foilsight record` writes it.
+    dark
+        Recording (MCAP) with the lamps off and everything else, stray light too, as it runs.
+    out
+        Calibration to write.
+    lights
+        Lights file (TOML) with the directions; left out, they are those of the calibration.
+    base
+        Calibration to start from; left out, the one in the recording.
+    """
+    import numpy as np
+
+    from calibration.response import fit_dark, fit_flat, with_flat
+    from edge.core.errors import CalibrationError
+    from edge.recording.lights_file import load_lights
+    from edge.recording.reader import Recording
+    from edge.service.progress import count_progress
+
+    source, unlit = Recording(recording), Recording(dark)
+    start = _base(base, source)
+    directions = None
+    if lights is not None:
+        directions = np.array([light.direction for light in load_lights(lights).light], np.float64)
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        if len(directions) != start.lights:
+            raise CalibrationError(f"{lights} has {len(directions)} lights, {recording} has {start.lights}")
+    _check_alike(start, unlit, dark)
+    with count_progress("flat field") as at:
+        total = 2 * (source.frame_count or 0)
+        field = fit_flat(source, fit_dark(unlit), lambda done: at(done, total))
+    sources = [recording, dark] if lights is None else [recording, dark, lights]
+    scores = {
+        "error_percent": field.error_percent,
+        "spread_percent": field.spread_percent,
+        "trimmed_percent": field.trimmed_percent,
+        "web_mm": field.web_mm,
+        "frames": field.frames,
+    }
+    _write(with_flat(start, field, directions), out, "flat", sources, scores)
+    relative = ", ".join(f"{intensity:.3f}" for intensity in field.intensities)
+    print(f"lamps relative to their mean: {relative}; a pixel within {field.error_percent:.2f} %")
+    print(f"{out}: dark and flat field of {start.lights} lights from {field.web_mm / 1000:.2f} m of web")
+    return 0
+
+
+def linearity(recordings: list[Path], *, out: Path | None = None, base: Path | None = None) -> int:
+    """See how straight the camera's counts follow the exposure time; exit code 1 beyond 1 % of full scale.
+
+    Parameters
+    ----------
+    recordings
+        Recordings (MCAP) of the flat target lying still, each at another exposure from short to nearly saturated,
+        the lamps on for as long.
+    out
+        Calibration to write with what was found; left out, none is.
+    base
+        Calibration to start from; left out, the one in the first recording.
+    """
+    from calibration.response import MAX_NONLINEARITY_PERCENT, fit_linearity
+    from edge.recording.reader import Recording
+    from edge.service.progress import count_progress
+
+    sources = [Recording(path) for path in recordings]
+    start = _base(base, sources[0])
+    for path, source in zip(recordings, sources, strict=True):
+        _check_alike(start, source, path)
+    with count_progress("reading") as at:
+        total = sum(source.frame_count or 0 for source in sources)
+        found = fit_linearity(sources, lambda done: at(done, total))
+    print("exposure us   " + "".join(f"{f'light {light}':>20}" for light in range(len(found.counts))))
+    for step, exposure_us in enumerate(found.exposures_us):
+        pairs = zip(found.counts[:, step], found.deviation_percent[:, step], strict=True)
+        print(f"{exposure_us:11g}   " + "".join(f"{count:11.1f} {off:+7.3f}%" for count, off in pairs))
+    if out is not None:
+        _write(start, out, "linearity", recordings, {"deviation_percent": found.worst_percent})
+    straight = found.worst_percent <= MAX_NONLINEARITY_PERCENT
+    verdict = "straight" if straight else f"bent: more than {MAX_NONLINEARITY_PERCENT:g} %"
+    print(f"counts are within {found.worst_percent:.3f} % of full scale of a line: {verdict}")
+    return 0 if straight else 1
+
+
+def _base(base: Path | None, recording: "Recording") -> "Calibration":
+    """The calibration to start from. Raises CalibrationError where it is not the recording's camera's."""
+    from edge.core.calibration import Calibration
+
+    if base is None:
+        return recording.calibration
+    start = Calibration.load(base)
+    _check_alike(start, recording, base)
+    return start
+
+
+def _check_alike(start: "Calibration", recording: "Recording", path: Path) -> None:
+    from edge.core.errors import CalibrationError
+
+    def size(one: "Calibration") -> str:
+        return f"{one.lights} lights and {one.width} x {one.height} pixels of white {one.white:g}"
+
+    if size(start) != size(recording.calibration):
+        raise CalibrationError(
+            f"{path}: not of the same camera, {size(recording.calibration)} do not go with {size(start)}"
+        )
+
+
+def _write(start: "Calibration", out: Path, what: str, sources: list[Path], scores: "dict[str, float]") -> None:
+    """Write a calibration with the story of its latest fit, in place of what was said of an earlier one."""
+    from dataclasses import replace
+
+    from edge.core.calibration import Fit
+    from edge.core.clock import utc_now
+    from edge.core.errors import CalibrationError
+
+    fit = Fit(what, utc_now(), [path.name for path in sources], scores)
+    told = replace(start, fits=(*(each for each in start.fits if each.what != what), fit))
+    try:
+        told.save(out)
+    except OSError as error:
+        raise CalibrationError(f"{out}: cannot be written ({error.strerror})") from error

@@ -47,6 +47,16 @@ calibrate.command(
     name="lights",
     help="Light directions from photographs of a mirror ball, as a lights file.",
 )
+calibrate.command(
+    "calibration.commands:flat",
+    name="flat",
+    help="Dark and flat field from a recording of good web.",
+)
+calibrate.command(
+    "calibration.commands:linearity",
+    name="linearity",
+    help="How straight the camera's counts follow the exposure time.",
+)
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 ConfigFile = Annotated[Path | None, Parameter(name="--config")]
