@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edge.core.calibration import Calibration
+    from edge.core.types import F32
     from edge.recording.reader import Recording
 
 
@@ -141,6 +142,94 @@ def linearity(recordings: list[Path], *, out: Path | None = None, base: Path | N
     verdict = "straight" if straight else f"bent: more than {MAX_NONLINEARITY_PERCENT:g} %"
     print(f"counts are within {found.worst_percent:.3f} % of full scale of a line: {verdict}")
     return 0 if straight else 1
+
+
+def scale(
+    target: Path,
+    *,
+    spacing_mm: float,
+    out: Path,
+    travel: Path | None = None,
+    base: Path | None = None,
+    picture: Path | None = None,
+) -> int:
+    """Measure a sheet with a square grid of dark dots: the pitch from one lying still at the height of the web; encoder
+    scale, transport angle and sign from one that the web carries through the field.
+
+    Parameters
+    ----------
+    target
+        The sheet lying still: a photograph, or a recording (MCAP).
+    spacing_mm
+        Distance of the dots from middle to middle.
+    out
+        Calibration to write.
+    travel
+        Recording (MCAP) in which the web carries the sheet along; left out, the pitch alone is found.
+    base
+        Calibration to start from; left out, the one in the recording.
+    picture
+        PNG of the dots as they were seen; left out, a .png beside the calibration.
+    """
+    from calibration.scale import Sight, complete_images, fit_pitch, fit_travel, with_scale
+    from edge.core.calibration import Calibration
+    from edge.core.errors import CalibrationError
+    from edge.recording.reader import Recording
+    from edge.service.options import require
+    from edge.service.progress import count_progress
+
+    require(0 < spacing_mm < 1e3, "--spacing-mm", "above 0 and below 1000")
+    still = Recording(target) if target.suffix.lower() == ".mcap" else None
+    moving = None if travel is None else Recording(travel)
+    recording = moving or still
+    if base is not None:
+        start = Calibration.load(base)
+    elif recording is not None:
+        start = recording.calibration
+    else:
+        raise CalibrationError(f"{target} is a photograph: say with --base which calibration is to have its pitch")
+    sight = Sight(start.white)
+    seen = picture or out.with_suffix(".png")
+    found = None
+    try:
+        shots = [_photograph(target, start.white)] if still is None else complete_images(still)
+        pitch = fit_pitch(shots, spacing_mm, sight, str(target))
+        sight.draw(seen)
+        if moving is not None:
+            with count_progress("following the target") as at:
+                total = moving.frame_count or 0
+                found = fit_travel(moving.frames(), pitch, spacing_mm, sight, str(travel), lambda n: at(n, total))
+    except CalibrationError as error:
+        sight.draw(seen)
+        raise CalibrationError(f"{error}; what was seen is in {seen}") from error
+    scores = {"residual_px": pitch.residual_px, "dots": pitch.dots}
+    print(f"pitch {pitch.pitch_mm:.7g} mm from {pitch.dots} dots, each within {pitch.residual_px:.3f} px of its place")
+    if found is not None:
+        scores |= {
+            "angle_error_deg": found.angle_error_deg,
+            "encoder_error_percent": 100 * found.scale_error,
+            "travel_mm": found.travel_mm,
+        }
+        way = "smaller" if found.transport_sign > 0 else "larger"
+        print(
+            f"the web runs towards {way} image rows (transport_sign {found.transport_sign:+d}), leaning towards larger "
+            f"columns by {found.transport_angle_deg:.4f} ± {found.angle_error_deg:.4f} degree"
+        )
+        print(f"a millimetre of the encoder is {found.encoder_scale:.6f} ± {found.scale_error:.6f} mm of web")
+    sources = [target] if travel is None else [target, travel]
+    _write(with_scale(start, pitch, found), out, "scale", sources, scores)
+    print(f"{out}: written; {seen} shows the dots")
+    return 0
+
+
+def _photograph(path: Path, white: float) -> "F32":
+    """A photograph in the camera's counts; one that goes beyond them is taken to fill its 8 or 16 bits."""
+    from edge.recording.image_file import read_gray
+
+    image = read_gray(path)
+    brightest = float(image.max())
+    full = white if brightest <= white else 255.0 if brightest <= 255 else 65535.0
+    return image * (white / full)
 
 
 def _base(base: Path | None, recording: "Recording") -> "Calibration":

@@ -57,6 +57,11 @@ calibrate.command(
     name="linearity",
     help="How straight the camera's counts follow the exposure time.",
 )
+calibrate.command(
+    "calibration.commands:scale",
+    name="scale",
+    help="Pitch, encoder scale and transport direction from a sheet of dots.",
+)
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 ConfigFile = Annotated[Path | None, Parameter(name="--config")]
