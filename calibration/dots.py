@@ -21,7 +21,8 @@ _LEAST_CONTRAST = 0.25
 _LEAST_AREA_PX = 9
 _NEIGHBOURS = 400
 _OFF_GRID = 0.2
-_RING_FROM, _RING_TO = 1.5, 2.0
+_ROUNDS = 4
+_RING_FROM, _RING_TO = 1.7, 2.3
 """The ground around a dot, in radii of the dot."""
 _FOUND_BGR, _ON_GRID_BGR = (40, 140, 255), (80, 200, 80)
 _SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
@@ -73,16 +74,23 @@ def find_dots(image: F32) -> tuple[Points, float]:
 
 
 def _centres(image: F32, at: NDArray[np.intp], reach: int, radius: float) -> Points:
-    """Weighted centres of the dots around the pixels `at` (m, 2)."""
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float64)
-    away = np.hypot(x, y)
-    ring = (away > _RING_FROM * radius) & (away <= _RING_TO * radius + 1)
-    inside = away <= _RING_FROM * radius + 0.5
-    plane = np.stack([np.ones_like(x), x, y], axis=-1)
-    patches = image[at[:, 1, None, None] + y.astype(int), at[:, 0, None, None] + x.astype(int)].astype(np.float64)
-    ground = patches[:, ring] @ np.linalg.pinv(plane[ring]).T @ plane[inside].T
-    missing = 1.0 - patches[:, inside] / np.maximum(ground, 1e-6)
-    centre: Points = missing @ (x + 1j * y)[inside] / missing.sum(axis=1)
+    """Weighted centres of the dots around the pixels `at` (m, 2).
+
+    The window moves with the centre, its edges soft: what it cuts off a blurred dot it cuts off evenly.
+    """
+    rows, columns = (side.ravel() for side in np.mgrid[-reach : reach + 1, -reach : reach + 1])
+    patches = image[at[:, 1:] + rows, at[:, :1] + columns].astype(np.float64)
+    centre: Points = np.zeros(len(at), np.complex128)
+    for _ in range(_ROUNDS):
+        off = columns + 1j * rows - centre[:, None]
+        away = np.abs(off)
+        inside = np.clip(_RING_FROM * radius - away + 0.5, 0, 1)
+        ring = np.clip(_RING_TO * radius - away + 0.5, 0, 1) - inside
+        plane = np.stack([np.ones_like(away), off.real, off.imag], axis=-1)
+        weighted = (plane * ring[..., None]).transpose(0, 2, 1)
+        ground = plane @ np.linalg.solve(weighted @ plane, weighted @ patches[..., None])
+        missing = (1.0 - patches / np.maximum(ground[..., 0], 1e-6)) * inside
+        centre += (missing * off).sum(axis=1) / missing.sum(axis=1)
     return at[:, 0] + 1j * at[:, 1] + centre
 
 

@@ -26,6 +26,8 @@ _SATURATED = 1e-3
 _MIN_TRAVEL_FRAMES = 8
 _MOST_CELLS = 2.5
 """Of travel from one frame to the next: farther apart, an encoder off by a tenth could mistake a dot for another."""
+_MOST_CELLS_KNOWN = 50.0
+"""As far again as the same dot is found once the encoder is known to a part in a hundred."""
 
 
 @dataclass
@@ -199,21 +201,22 @@ def _follow(
     """The travel if the transport sign is `sign`; None where it cannot be.
 
     From frame to frame the grid moves by what the encoder says within half a cell: that tells which dot is which.
-    Where frames are too far apart the following starts anew, so the slope is that within the pieces.
+    Where frames are too far apart the path starts anew, until its slope within the pieces is known and joins them.
     """
-    expected = -1j * sign * np.diff(at_mm) / spacing_mm * abs(step)
-    apart = np.diff([grid.origin for grid in grids])
-    cells = (expected - apart) / step
-    moved = apart + step * (np.rint(cells.real) + 1j * np.rint(cells.imag))
-    near = np.abs(np.diff(at_mm)) <= _MOST_CELLS * spacing_mm
-    piece = np.concatenate([[0], np.cumsum(~near)])
-    path = np.concatenate([[0], np.cumsum(np.where(near, moved, 0))])
-    path, along_mm = _within(path, piece), _within(at_mm.astype(np.complex128), piece).real
-    spread = float((along_mm**2).sum())
-    freedom = len(path) - int(piece[-1]) - 2
-    if freedom < _MIN_TRAVEL_FRAMES // 2 or spread == 0:
-        return None
-    velocity = complex((along_mm * path).sum() / spread)
+    velocity, most_cells = -1j * sign * abs(step) / spacing_mm, _MOST_CELLS
+    for _ in range(2):
+        apart = np.diff([grid.origin for grid in grids])
+        cells = (velocity * np.diff(at_mm) - apart) / step
+        moved = apart + step * (np.rint(cells.real) + 1j * np.rint(cells.imag))
+        near = np.abs(np.diff(at_mm)) <= most_cells * spacing_mm
+        piece = np.concatenate([[0], np.cumsum(~near)])
+        path = _within(np.concatenate([[0], np.cumsum(np.where(near, moved, 0))]), piece)
+        along_mm = _within(at_mm.astype(np.complex128), piece).real
+        spread = float((along_mm**2).sum())
+        freedom = len(path) - int(piece[-1]) - 2
+        if freedom < _MIN_TRAVEL_FRAMES // 2 or spread == 0:
+            return None
+        velocity, most_cells = complex((along_mm * path).sum() / spread), _MOST_CELLS_KNOWN
     forwards = -sign * velocity.imag
     scale = abs(velocity) * spacing_mm / abs(step)
     residual = (path - velocity * along_mm) * np.exp(-1j * np.angle(velocity))

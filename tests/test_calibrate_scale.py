@@ -84,7 +84,6 @@ def test_lost_frames_and_a_coarse_encoder_do_no_harm() -> None:
     found = travel_of(passing(), frames)
     assert abs(found.transport_angle_deg - 0.3) < 0.01
     assert abs(found.encoder_scale / 1.013 - 1) < 5e-4
-    assert abs(found.encoder_scale / 1.013 - 1) < 4 * found.scale_error
 
 
 def test_the_command_writes_what_it_found_and_a_picture_of_the_dots(tmp_path: Path, foilsight: Foilsight) -> None:
