@@ -222,6 +222,30 @@ def scale(
     return 0
 
 
+def show(calibration: Path, *, out: Path | None = None) -> int:
+    """Write a page that shows a calibration: where the lights stand, their fields, and what noise does to normals.
+
+    Parameters
+    ----------
+    calibration
+        Calibration file, or a recording (MCAP) with one in it.
+    out
+        Page to write (HTML); left out, beside the calibration.
+    """
+    from calibration.show import write_page
+    from edge.core.calibration import Calibration
+    from edge.recording.reader import Recording
+
+    is_recording = calibration.suffix.lower() == ".mcap"
+    shown = Recording(calibration).calibration if is_recording else Calibration.load(calibration)
+    page = out or calibration.with_suffix(".html")
+    quality = write_page(page, shown, calibration.name)
+    for doubt in quality.doubts:
+        print(f"doubtful: {doubt}")
+    print(f"{page}: {shown.lights} lights; 1 % of noise turns normals by up to {quality.error_deg.max():.2f} degree")
+    return 0
+
+
 def _photograph(path: Path, white: float) -> "F32":
     """A photograph in the camera's counts; one that goes beyond them is taken to fill its 8 or 16 bits."""
     from edge.recording.image_file import read_gray

@@ -62,6 +62,11 @@ calibrate.command(
     name="scale",
     help="Pitch, encoder scale and transport direction from a sheet of dots.",
 )
+calibrate.command(
+    "calibration.commands:show",
+    name="show",
+    help="A page that shows a calibration and what is wrong with it.",
+)
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 ConfigFile = Annotated[Path | None, Parameter(name="--config")]
