@@ -1,8 +1,10 @@
 """From strobed frames to registered strips.
 
-With s the transport sign, p the pitch and e the encoder, image row r of a frame lies on web row e / p + s r. Row 0 is
-the first row of the first frame. One mechanism serves steady motion, ramps, stop-and-go and a still object. An encoder
-that goes back by more than a frame has been restarted: rows count on, and what passed meanwhile is not known.
+With s the transport sign, p the pitch, e the encoder and a the transport angle, image row r of a frame lies on web row
+e cos a / p + s r, and its column c on web column c + s (r - middle row) tan a. Row 0 is the first row of the first
+frame. Web rows lie along those of the image: row (y cos a + x sin a) / p holds the web at (x, y). One mechanism serves
+steady motion, ramps, stop-and-go and a still object. An encoder that goes back by more than a frame has been restarted:
+rows count on, and what passed meanwhile is not known.
 """
 
 import math
@@ -57,7 +59,9 @@ class Assembler:
         self.counts = FrameCounts()
         self._calibration = calibration
         self._strip_rows = strip_rows
-        self._pitch_mm = pitch_mm
+        angle = math.radians(calibration.transport_angle_deg)
+        self._rows_per_mm = calibration.encoder_scale * math.cos(angle) / pitch_mm
+        self._columns_per_row = calibration.transport_sign * math.tan(angle)
         self._views = Views(calibration.lights, calibration.height, calibration.transport_sign)
         self._witness = LightWitness(calibration)
         self._origin_row: float | None = None
@@ -110,7 +114,7 @@ class Assembler:
 
     def _web_row(self, frame: Frame) -> float:
         """Web row of image row 0. Rows count on from where they ended when the encoder starts anew."""
-        row = frame.encoder_mm / self._pitch_mm
+        row = frame.encoder_mm * self._rows_per_mm
         restarted = row < self._last_row - self._calibration.height
         self.counts.encoder_restarts += restarted
         if self._origin_row is None or restarted:
@@ -168,7 +172,8 @@ class Assembler:
         memory = _planes(self._calibration, rows) if out is None else out
         shape = (self._calibration.lights, rows, self._calibration.width)
         planes = memory.reshape(-1)[: math.prod(shape)].reshape(shape)
-        lay_rows(planes, self._pool, row_map.slot, row_map.source_row, self._dark, self._gain)
+        shift = self._columns_per_row * (row_map.source_row - (self._calibration.height - 1) / 2)
+        lay_rows(planes, self._pool, row_map.slot, row_map.source_row, self._dark, self._gain, shift)
         strip = Strip(planes, _seen(row_map), row_map.source_row.astype(np.float32), self._next_row)
         self._next_row += rows
         self._free += [view.slot for view in self._views.release_before(self._next_row)]

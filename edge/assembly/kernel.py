@@ -22,6 +22,28 @@ def _windowed_sinc(x: float) -> Any:
     return 3.0 * np.sin(np.pi * x) * np.sin(np.pi * x / 3.0) / (np.pi * x) ** 2
 
 
+@njit(inline="always")
+def _move(row: F32, shift: float) -> None:
+    """Move a row by `shift` columns to the right."""
+    width = row.size
+    whole = int(np.floor(shift))
+    left, right = max(0, whole) + _TAPS, max(0, -whole) + _TAPS
+    padded = np.empty(left + width + right, np.float32)
+    padded[:left], padded[left : left + width], padded[left + width :] = row[0], row, row[-1]
+    weights = np.empty(_TAPS, np.float32)
+    total = 0.0
+    for tap in range(_TAPS):
+        weights[tap] = _windowed_sinc(1.0 - (shift - whole) + TAPS_BELOW - tap)
+        total += weights[tap]
+    weights /= np.float32(total)
+    first = left - whole - 1 - TAPS_BELOW
+    row[:] = 0
+    for tap in range(_TAPS):
+        source, weight = padded[first + tap : first + tap + width], weights[tap]
+        for c in range(width):
+            row[c] += weight * source[c]
+
+
 @njit(parallel=True, nogil=True, cache=True, fastmath=True)
 def lay_rows(
     planes: F32,
@@ -30,11 +52,13 @@ def lay_rows(
     source_row: NDArray[np.float64],
     dark: F32,
     gain: F32,
+    shift: NDArray[np.float64],
 ) -> None:
     """Fill `planes` (n, rows, w) f32 with (pixel - dark) * gain of the rows that the map names, 0 where it names none.
 
     `pool` (slots, h, w) u8 or u16; `slot`, `source_row` (n, rows); `dark`, `gain` (n, h, w), or (n, 1, 1) where all
-    pixels of a light are alike.
+    pixels of a light are alike; `shift` (n, rows): by how many columns each row is moved to the right. What the image
+    does not show beyond its edges is taken to be as at the edge.
     """
     lights, rows, width = planes.shape
     uniform = dark.shape[1] == 1
@@ -70,3 +94,5 @@ def lay_rows(
                 for c in range(width):
                     value = (np.float32(source[c]) - ds[c]) * (gs[c] * w)
                     out[c] = value if tap == 0 else out[c] + value
+        if abs(shift[k, row]) > SNAP_PX:
+            _move(out, shift[k, row])
