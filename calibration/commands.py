@@ -92,7 +92,7 @@ def flat(recording: Path, *, dark: Path, out: Path, lights: Path | None = None, 
     _check_alike(start, unlit, dark)
     with count_progress("flat field") as at:
         total = 2 * (source.frame_count or 0)
-        field = fit_flat(source, fit_dark(unlit), lambda done: at(done, total))
+        field = fit_flat(source, fit_dark(unlit, str(dark)), str(recording), lambda done: at(done, total))
     sources = [recording, dark] if lights is None else [recording, dark, lights]
     scores = {
         "error_percent": field.error_percent,

@@ -56,8 +56,9 @@ class FlatField:
         return intensities
 
 
-def fit_dark(source: FrameSource) -> F32:
-    """Mean (n, h, w) of frames taken with the lamps off, as each light is exposed. Raises CalibrationError."""
+def fit_dark(source: FrameSource, what: str) -> F32:
+    """Mean (n, h, w) of frames taken with the lamps off, as each light is exposed; `what` names them. Raises
+    CalibrationError."""
     calibration = source.calibration
     total = np.zeros((calibration.lights, calibration.height, calibration.width))
     counts = np.zeros(calibration.lights, int)
@@ -67,20 +68,20 @@ def fit_dark(source: FrameSource) -> F32:
     for light, count in enumerate(counts):
         if count < MIN_DARK_FRAMES:
             raise CalibrationError(
-                f"the dark recording has {count} frames of light {light}, at least {MIN_DARK_FRAMES} are needed: "
+                f"{what}: {count} dark frames of light {light}, at least {MIN_DARK_FRAMES} are needed: "
                 "record with the lamps off and everything else as it runs"
             )
     return (total / counts[:, None, None]).astype(np.float32)
 
 
-def fit_flat(source: FrameSource, dark: F32, progress: Progress) -> FlatField:
-    """The flat field from a moving web, `dark` (n, h, w) being what is there without lamps.
+def fit_flat(source: FrameSource, dark: F32, what: str, progress: Progress) -> FlatField:
+    """The flat field from a moving web, `dark` (n, h, w) being what is there without lamps; `what` names it.
 
     A trimmed mean in two passes: the median of frames spread over the whole web says what is typical of each pixel,
     then all that is near it is averaged. Half of the web may be anything but good. Raises CalibrationError.
     """
-    survey = _survey(source, progress)
-    centre, spread = _typical(survey, dark, source.calibration.white)
+    survey = _survey(source, what, progress)
+    centre, spread = _typical(survey, dark, source.calibration.white, what)
     reach = (_REACH * spread[:, None, None] * (centre - dark)).astype(np.float32)
     total = np.zeros((2, *centre.shape), np.float32)
     kept = np.zeros((2, *centre.shape), np.uint32)
@@ -107,8 +108,8 @@ def fit_flat(source: FrameSource, dark: F32, progress: Progress) -> FlatField:
     if field.error_percent > MAX_FLAT_ERROR_PERCENT:
         longer_m = 1e-3 * field.web_mm * (field.error_percent / MAX_FLAT_ERROR_PERCENT) ** 2
         raise CalibrationError(
-            f"{field.web_mm:.0f} mm of web are too few, the flat field would be off by {field.error_percent:.1f} %: "
-            f"record at least {max(longer_m, 0.1):.1f} m of good web"
+            f"{what}: {field.web_mm:.0f} mm of web are too few, the flat field would be off by "
+            f"{field.error_percent:.1f} %: record at least {max(longer_m, 0.1):.1f} m of good web"
         )
     return field
 
@@ -122,7 +123,7 @@ class _Survey:
     web_mm: float
 
 
-def _survey(source: FrameSource, progress: Progress) -> _Survey:
+def _survey(source: FrameSource, what: str, progress: Progress) -> _Survey:
     """The first pass. Of too many samples every other is dropped, and from then on every other not taken."""
     calibration = source.calibration
     samples: list[list[NDArray[Any]]] = [[] for _ in range(calibration.lights)]
@@ -141,21 +142,24 @@ def _survey(source: FrameSource, progress: Progress) -> _Survey:
     for light, count in enumerate(seen):
         if count < _SAMPLES // 2:
             raise CalibrationError(
-                f"light {light} has {count} frames, a flat field needs at least {_SAMPLES // 2}: record metres of web"
+                f"{what}: light {light} has {count} frames, a flat field needs at least {_SAMPLES // 2}: "
+                "record metres of web"
             )
     if highest_mm <= lowest_mm:
-        raise CalibrationError("the web stood still, its texture would become part of the flat field: let it run")
+        raise CalibrationError(
+            f"{what}: the web stood still, its texture would become part of the flat field: let it run"
+        )
     return _Survey(samples, sum(seen), float(highest_mm - lowest_mm))
 
 
-def _typical(survey: _Survey, dark: F32, white: float) -> tuple[F32, NDArray[np.float64]]:
+def _typical(survey: _Survey, dark: F32, white: float, what: str) -> tuple[F32, NDArray[np.float64]]:
     """Median (n, h, w) of the samples, and how far good web is from it, (n,), relative to its light."""
     centre, spread = np.empty_like(dark), np.empty(len(dark))
     for light, samples in enumerate(survey.samples):
         stack = np.stack(samples)
         for row in range(stack.shape[1]):
             centre[light, row] = np.median(stack[:, row], axis=0)
-        where = f"light {light}"
+        where = f"{what}: light {light}"
         if np.mean(centre[light] >= white) > _SATURATED:
             raise CalibrationError(f"{where} saturates the camera on good web: expose shorter and record again")
         if dark[light].mean() > _DARK * centre[light].mean():

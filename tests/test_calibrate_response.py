@@ -157,7 +157,7 @@ def test_a_blade_trail_through_a_third_of_the_web_leaves_no_trace(small: Calibra
                     pixels[:, 20:23] = 250
                 yield replace(frame, pixels=pixels)
 
-    field = fit_flat(Trailed(small, LEVEL, 1200), DARK, quiet)
+    field = fit_flat(Trailed(small, LEVEL, 1200), DARK, "web", quiet)
     signal = field.flat - field.dark
     assert abs(signal[:, :, 20:23].mean() / (LEVEL - DARK)[:, :, 20:23].mean() - 1) < 0.005
 
@@ -166,7 +166,7 @@ def test_memory_does_not_grow_with_the_web(small: Calibration) -> None:
     peaks = []
     for count in (400, 1600):
         tracemalloc.start()
-        fit_flat(Exposures(small, LEVEL, count), DARK, quiet)
+        fit_flat(Exposures(small, LEVEL, count), DARK, "web", quiet)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.1 * peaks[0]
@@ -188,12 +188,12 @@ def test_memory_does_not_grow_with_the_web(small: Calibration) -> None:
 )
 def test_what_makes_no_flat_field_is_refused(small: Calibration, change: dict[str, object], says: str) -> None:
     with pytest.raises(CalibrationError, match=says):
-        fit_flat(replace(Exposures(small, LEVEL, 400), **change), DARK, quiet)  # type: ignore[arg-type]
+        fit_flat(replace(Exposures(small, LEVEL, 400), **change), DARK, "web", quiet)  # type: ignore[arg-type]
 
 
 def test_a_light_without_dark_frames_is_named(small: Calibration) -> None:
-    with pytest.raises(CalibrationError, match="7 frames of light 3"):
-        fit_dark(Exposures(small, DARK.astype(float), 31))
+    with pytest.raises(CalibrationError, match="dark: 7 dark frames of light 3"):
+        fit_dark(Exposures(small, DARK.astype(float), 31), "dark")
 
 
 def steps(small: Calibration, exposures_us: list[float], bend: float = 0.0) -> list[Exposures]:
