@@ -1,7 +1,8 @@
 """Finding a ball in photographs of it under several lights, with nothing set by hand."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,12 +12,26 @@ from edge.core.errors import CalibrationError
 from edge.core.types import F32
 
 MIN_RADIUS_PX = 12.0
+MIN_RADIUS_ON_WEB_PX = 40.0
 _BLUR_PX = 1.5
 _CANNY = 100.0
 _PERFECTION = 0.8
 """Least part of a circle's outline that must be seen as an edge (param2 of HOUGH_GRADIENT_ALT)."""
 _LEAST_OF_LARGEST = 0.4
 _RAYS = 720
+_ACROSS = 2
+"""Rays, to either side, over which a ray is averaged."""
+_SMOOTH_PX = 1.0
+_BANDS = ((0.0, 0.5), (0.85, 0.95), (1.05, 1.15))
+"""Of the radius of a circle that is the horizon in a mirror ball, or its outline."""
+_RIM = (1.3, 1.46)
+"""Where the outline lies, in radii of the horizon: 1 / sin 45 degrees, nearer where less web is lit."""
+_HORIZON = (0.68, 0.78)
+"""And where the horizon lies in radii of the ball."""
+_TOLERANCE = 0.03
+_REACH = 1.7
+_BASE = 0.06
+_CONTRAST = 6.0
 _SEARCH = 0.06
 """Part of the radius, to either side, in which the outline is looked for."""
 _ROUNDS = 30
@@ -45,9 +60,41 @@ def find_ball(images: Sequence[F32]) -> Ball:
 
     Raises CalibrationError where there is none, or more than one.
     """
-    seen = brightness(images)
+    seen = brightness(images).astype(np.float32)
+    return _refined(seen, _circle_in(seen))
+
+
+def find_ball_on_web(images: Sequence[F32], radius_px: float | None = None) -> Ball:
+    """As `find_ball`, for a mirror ball that stands on lit web; its radius, where it is known, is taken as given.
+
+    In such a ball the horizon of the web can be a clearer circle than the outline. Raises CalibrationError also where
+    the outline cannot be told, is not of the known radius, or is too small to be measured.
+    """
+    seen = brightness(images).astype(np.float32)
+    circle = _circle_in(seen)
+    if radius_px is None:
+        ball = _refined(seen, _rim(seen, circle))
+    else:
+        if _within(circle[2] / radius_px, _HORIZON):
+            circle[2] = radius_px
+        ball = _refined(seen, circle)
+        if abs(ball.radius / radius_px - 1) > _TOLERANCE:
+            raise CalibrationError(
+                f"a ball of {ball.radius:.0f} px radius was found, diameter and pitch say {radius_px:.0f}"
+            )
+        ball = replace(ball, radius=radius_px)
+    if ball.radius < MIN_RADIUS_ON_WEB_PX:
+        raise CalibrationError(
+            f"the ball has a radius of {ball.radius:.0f} px, at least {MIN_RADIUS_ON_WEB_PX:.0f} are needed: take a "
+            "larger one"
+        )
+    return ball
+
+
+def _circle_in(seen: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The one circle (x, y, radius) that stands for a ball."""
     found = cv2.HoughCircles(
-        cv2.GaussianBlur(seen, (0, 0), _BLUR_PX),
+        cv2.GaussianBlur(seen, (0, 0), _BLUR_PX).astype(np.uint8),
         cv2.HOUGH_GRADIENT_ALT,
         dp=1.5,
         minDist=2 * MIN_RADIUS_PX,
@@ -62,7 +109,7 @@ def find_ball(images: Sequence[F32]) -> Ball:
     if len(circles) > 1:
         where = ", ".join(f"({x:.0f}, {y:.0f})" for x, y, _ in circles)
         raise CalibrationError(f"{len(circles)} balls were found, at pixels {where}: one is expected in a picture")
-    return _refined(seen.astype(np.float32), circles[0])
+    return circles[0]
 
 
 def brightness(images: Sequence[F32]) -> NDArray[np.uint8]:
@@ -84,16 +131,53 @@ def _apart(circles: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     return kept
 
 
+def _rim(image: NDArray[np.float32], circle: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The outline of a mirror ball on lit web, given the clearest circle: that outline, or the horizon in the ball.
+
+    A mirror ball seen from far above shows what lies below its horizon outside of sin 45 degrees of its radius: lit
+    web, which the faint rim parts from the web beside it. Raises CalibrationError where no rim is seen about a horizon.
+    """
+    x, y, radius = circle
+    reach = np.arange(0.0, _REACH, 0.5 / radius)
+    profile = np.median(_polar(image, x, y, reach * radius)[0], axis=0)
+    inner, band, outer = (np.median(profile[_within(reach, limits)]) for limits in _BANDS)
+    if abs(band - outer) < abs(band - inner):
+        return circle
+    step = np.gradient(profile)
+    half = round(_BASE * radius / 0.5)
+    base = np.median(np.lib.stride_tricks.sliding_window_view(np.pad(step, half, "edge"), 2 * half + 1), axis=1)
+    sharp = np.abs(step - base)
+    rim = np.where(_within(reach, _RIM), sharp, 0).argmax()
+    if sharp[rim] < _CONTRAST * np.median(sharp[reach > 1 + _BASE]):
+        raise CalibrationError(
+            "the web's horizon in the ball is seen, not the ball's outline: say the pitch, or expose longer"
+        )
+    return np.array([x, y, radius * reach[rim]])
+
+
+def _within(values: Any, limits: tuple[float, float]) -> Any:
+    return (values > limits[0]) & (values < limits[1])
+
+
+def _polar(
+    image: NDArray[np.float32], x: float, y: float, reach: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
+    """The image along rays from (x, y), (rays, reach), smoothed across the rays; and columns and rows of its points."""
+    angle = np.arange(_RAYS) * (2 * np.pi / _RAYS)
+    points_x = (x + np.outer(np.cos(angle), reach)).astype(np.float32)
+    points_y = (y + np.outer(np.sin(angle), reach)).astype(np.float32)
+    rays = cv2.remap(image, points_x, points_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    around = np.pad(rays, ((_ACROSS, _ACROSS), (0, 0)), "wrap")
+    smooth = cv2.blur(around, (1, 2 * _ACROSS + 1))[_ACROSS : _ACROSS + _RAYS]
+    return smooth.astype(np.float64), points_x, points_y
+
+
 def _refined(image: NDArray[np.float32], circle: NDArray[np.float64]) -> Ball:
     """The circle through the steepest step along each ray, reweighted (Cauchy, 1 px) since part of the rays see a
     foot, a shadow or a dark background."""
     x, y, radius = circle
-    angle = np.arange(_RAYS) * (2 * np.pi / _RAYS)
     reach = np.arange(-_SEARCH, _SEARCH, 0.25 / radius) * radius + radius
-    points_x = (x + np.outer(np.cos(angle), reach)).astype(np.float32)
-    points_y = (y + np.outer(np.sin(angle), reach)).astype(np.float32)
-    smooth = cv2.GaussianBlur(image, (0, 0), 1.0)
-    profiles = cv2.remap(smooth, points_x, points_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    profiles, points_x, points_y = _polar(cv2.GaussianBlur(image, (0, 0), _SMOOTH_PX), x, y, reach)
     steps = np.abs(np.gradient(profiles, axis=1))
     at = steps.argmax(axis=1)
     rays = np.arange(_RAYS)

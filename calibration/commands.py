@@ -9,51 +9,65 @@ if TYPE_CHECKING:
     from edge.recording.reader import Recording
 
 
-def lights(images: list[Path], *, out: Path, picture: Path | None = None) -> int:
-    """Find light directions from photographs of a mirror ball, one for each light, and write them as a lights file.
+def lights(
+    images: list[Path] | None = None,
+    *,
+    out: Path,
+    machine: Path | None = None,
+    ball_mm: float | None = None,
+    places: int | None = None,
+    bar_mm: float | None = None,
+    matte: bool = False,
+    picture: Path | None = None,
+) -> int:
+    """Find out where light comes from: of far lights from photographs of a ball, of line lights from a mirror ball that
+    stood on the web in several places, or from the machine's drawing.
 
-    The ball and its highlights are found by themselves; distant lights and a camera far above the ball are assumed.
-    The file names the ball's photographs: put in the names of those to import.
+    Balls and highlights are found by themselves; the camera looks straight down from far above. Of far lights a lights
+    file is written, with the names of the ball's photographs: put in those to import. Of line lights a calibration is
+    written, which `calibrate flat` completes.
 
     Parameters
     ----------
     images
-        Photographs of the ball in the order of the lights: the same view, one light on in each.
+        Photographs of the ball in the order of the lights: the same view, one light on in each. Of line lights: all of
+        one place, then all of the next; the web is lit as at work, saturated highlights do no harm.
     out
-        Lights file to write (TOML), as `foilsight import` reads it.
+        Lights file (TOML) as `foilsight import` reads it, or, of line lights, calibration to write.
+    machine
+        Drawing (TOML) of line lights: width_px, height_px, pitch_mm, transport_sign and white of the camera, a [[bar]]
+        for each light with azimuth_deg, polar_deg, distance_mm, length_mm. With photographs no [[bar]] is needed: it
+        says which frame, in the middle of what was photographed, the line has; left out, all of it.
+    ball_mm
+        Diameter of a mirror ball: the lights are line lights.
+    places
+        In how many places the ball stood: two or more, far apart in the field.
+    bar_mm
+        Length of the bars, where it is known: saturated highlights are a little too long.
+    matte
+        The ball is matte: directions are those that shade it so.
     picture
-        PNG of the ball and the highlights as they were seen; left out, a .png beside the lights file.
+        PNG of the ball and the highlights as they were seen; left out, a .png beside `out`.
     """
-    from calibration.ball import find_ball
-    from calibration.mirror_ball import find_highlight, light_directions
-    from calibration.pictures import draw_ball
-    from edge.core.errors import CalibrationError
-    from edge.recording.image_file import read_gray
-    from edge.recording.lights_file import write_directions
+    from calibration.lights import calibrate_far_lights, line_lights_as_drawn, line_lights_by_ball
+    from edge.service.options import require
 
-    if len(images) < 3:
-        raise CalibrationError(f"{len(images)} photographs of the ball: photometric stereo needs at least three lights")
-    shots = [read_gray(path) for path in images]
-    for path, shot in zip(images, shots, strict=True):
-        if shot.shape != shots[0].shape:
-            raise CalibrationError(f"{path} is of another size than {images[0]}: all must show the same view")
-    seen = picture or out.with_suffix(".png")
-    ball = None
-    highlights = []
-    try:
-        ball = find_ball(shots)
-        for path, shot in zip(images, shots, strict=True):
-            highlights.append(find_highlight(shot, ball, path.name))
-    except CalibrationError as error:
-        draw_ball(seen, shots, ball, highlights)
-        raise CalibrationError(f"{error}; what was seen is in {seen}") from error
-    draw_ball(seen, shots, ball, highlights)
-    directions = light_directions(highlights, ball)
-    write_directions(out, directions, [path.name for path in images])
-    print(
-        f"ball at ({ball.x:.1f}, {ball.y:.1f}), radius {ball.radius:.1f} px, outline within {ball.residual_px:.2f} px"
-    )
-    print(f"{out}: {len(images)} light directions; {seen} shows what they were read from")
+    shots, seen = images or [], picture or out.with_suffix(".png")
+    require(bool(shots) or machine is not None, "IMAGES", "photographs of a ball, or --machine a drawing")
+    require(ball_mm is None or (ball_mm > 0 and not matte), "--ball-mm", "above 0, and of a mirror ball")
+    require(bar_mm is None or bar_mm > 0, "--bar-mm", "above 0")
+    if ball_mm is not None:
+        require(places is not None and places >= 2, "--places", "with --ball-mm, 2 or more")
+        drawing = [] if machine is None else [machine]
+        start, scores = line_lights_by_ball(shots, places or 0, ball_mm, bar_mm, machine, seen)
+        _write(start, out, "lights", [*shots, *drawing], scores)
+    elif machine is not None:
+        require(not shots, "--ball-mm", "with --machine and photographs, the ball's diameter")
+        _write(line_lights_as_drawn(machine), out, "lights", [machine], {})
+    else:
+        calibrate_far_lights(shots, out, seen, matte=matte)
+        return 0
+    print(f"{out}: line lights without flat field, `foilsight calibrate flat --base {out}` adds it")
     return 0
 
 

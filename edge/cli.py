@@ -45,7 +45,7 @@ app.command(calibrate)
 calibrate.command(
     "calibration.commands:lights",
     name="lights",
-    help="Light directions from photographs of a mirror ball, as a lights file.",
+    help="Light directions from photographs of a mirror or matte ball, or from the machine's drawing.",
 )
 calibrate.command(
     "calibration.commands:flat",
