@@ -21,7 +21,12 @@ _LEAST_CONTRAST = 0.25
 _LEAST_AREA_PX = 9
 _NEIGHBOURS = 400
 _OFF_GRID = 0.2
+_SPOILT = 4.0
+"""Dots this many times as far off as others are spoilt by dirt."""
 _ROUNDS = 4
+_AT_A_TIME = 256
+_MOST_WAY = 0.5
+"""In radii: what has its centre farther from the middle of what is dark there is no round dot."""
 _RING_FROM, _RING_TO = 1.7, 2.3
 """The ground around a dot, in radii of the dot."""
 _FOUND_BGR, _ON_GRID_BGR = (40, 140, 255), (80, 200, 80)
@@ -50,7 +55,7 @@ def find_dots(image: F32) -> tuple[Points, float]:
     and its centre is weighted by what it lacks to the plane through the ring around it.
     """
     size = max(7, min(image.shape) // 8) | 1
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    kernel = np.ones((size, size), np.uint8)
     ground = cv2.morphologyEx(cv2.GaussianBlur(image, (0, 0), 1.0), cv2.MORPH_CLOSE, kernel)
     darkness = 1.0 - image / np.maximum(ground, 1.0)
     contrast = float(np.percentile(darkness, 99.0))
@@ -61,7 +66,7 @@ def find_dots(image: F32) -> tuple[Points, float]:
     large = stats[:, cv2.CC_STAT_AREA] >= _LEAST_AREA_PX
     if not large.any():
         return np.empty(0, np.complex128), 0.0
-    area = float(np.median(stats[large, cv2.CC_STAT_AREA]))
+    area = _typical(stats[large, cv2.CC_STAT_AREA])
     wide, high = stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]
     alike = large & (np.abs(np.log(stats[:, cv2.CC_STAT_AREA] / area)) < np.log(1.6))
     alike &= (wide < 1.5 * high) & (high < 1.5 * wide)
@@ -70,7 +75,16 @@ def find_dots(image: F32) -> tuple[Points, float]:
     at = np.rint(middles).astype(int)
     bounds = np.array(image.shape)[::-1]
     whole = ((at >= reach) & (at < bounds - reach)).all(axis=1)
-    return _centres(image, at[alike & whole], reach, radius), radius
+    at = at[alike & whole]
+    parts = np.array_split(at, 1 + len(at) // _AT_A_TIME)
+    centres = np.concatenate([_centres(image, part, reach, radius) for part in parts])
+    return centres[np.abs(centres - at @ [1, 1j]) < _MOST_WAY * radius], radius
+
+
+def _typical(areas: NDArray[np.int32]) -> float:
+    """The area up to which areas make up half of all: specks count for little, however many there are."""
+    ordered = np.sort(areas)
+    return float(ordered[np.searchsorted(np.cumsum(ordered), ordered.sum() / 2)])
 
 
 def _centres(image: F32, at: NDArray[np.intp], reach: int, radius: float) -> Points:
@@ -90,7 +104,8 @@ def _centres(image: F32, at: NDArray[np.intp], reach: int, radius: float) -> Poi
         weighted = (plane * ring[..., None]).transpose(0, 2, 1)
         ground = plane @ np.linalg.solve(weighted @ plane, weighted @ patches[..., None])
         missing = (1.0 - patches / np.maximum(ground[..., 0], 1e-6)) * inside
-        centre += (missing * off).sum(axis=1) / missing.sum(axis=1)
+        step = (missing * off).sum(axis=1) / np.maximum(missing.sum(axis=1), 1e-6)
+        centre += step * np.minimum(1, _MOST_WAY * radius / np.maximum(np.abs(centre + step), 1e-6))
     return at[:, 0] + 1j * at[:, 1] + centre
 
 
@@ -109,9 +124,10 @@ def fit_grid(points: Points) -> Grid | None:
     quarter = np.angle(((nearest / np.abs(nearest)) ** 4).mean()) / 4
     step = spacing * np.exp(1j * quarter)
     origin = complex(middle)
-    for among in (near, points, points):
+    for among in (near, points, points, points):
         cells = _whole((among - origin) / step)
-        on_grid = np.abs((among - origin) / step - cells) < _OFF_GRID
+        off = np.abs((among - origin) / step - cells)
+        on_grid = off < min(_OFF_GRID, _SPOILT * float(np.median(off)))
         kept, cells = among[on_grid], cells[on_grid]
         if len(kept) < MIN_DOTS or min(np.ptp(cells.real), np.ptp(cells.imag)) < 2:
             return None

@@ -86,8 +86,8 @@ def fit_pitch(shots: Iterable[F32], spacing_mm: float, sight: Sight, what: str) 
         first = first or grid
         if grid.skew > MAX_SKEW:
             raise CalibrationError(
-                f"{what}: dots are {100 * grid.skew:.3f} % closer in one direction than in the other: lay the target "
-                "flat, set the camera upright"
+                f"{what}: dots are {100 * grid.skew:.3f} % closer in one direction than in the other: is the "
+                "target flat, the camera upright, the lens straight?"
             )
         moved_px = _moved_px(first, grid)
         if moved_px > _STILL_PX:

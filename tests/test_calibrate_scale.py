@@ -143,6 +143,17 @@ def test_a_tilted_sheet_is_refused() -> None:
         fit_pitch([tilted], 1.0, Sight(255.0), "still")
 
 
+def test_a_dirty_sheet_under_uneven_light_is_measured_as_well() -> None:
+    rng = np.random.default_rng(5)
+    image = images(STILL)[0] * np.linspace(0.3, 1, 384, dtype=np.float32)
+    for x, y, radius in zip(
+        rng.integers(384, size=60), rng.integers(160, size=60), rng.integers(1, 5, 60), strict=True
+    ):
+        cv2.circle(image, (int(x), int(y)), int(radius), (20,), -1, cv2.LINE_AA)
+    pitch = fit_pitch([image], 1.0, Sight(255.0), "still")
+    assert abs(pitch.pitch_mm / 0.05 - 1) < 2e-4
+
+
 def test_good_web_is_no_target() -> None:
     noise = np.random.default_rng(2).normal(100, 5, (160, 384)).astype(np.float32)
     assert fit_grid(find_dots(noise)[0]) is None
