@@ -133,6 +133,12 @@ def test_directions_of_a_lights_file_are_taken(
     assert done.returncode == 0, done.stderr
     fitted = Calibration.load(out)
     assert np.allclose(fitted.light_directions[0, :, 17], [0.5**0.5, 0, 0.5**0.5])
+    again = tmp_path / "again.zip"
+    done = foilsight("calibrate", "flat", web, "--dark", dark, "--out", again, "--base", out)
+    assert done.returncode == 0, done.stderr
+    refitted = Calibration.load(again)
+    assert np.array_equal(refitted.light_directions, fitted.light_directions), "those of the base"
+    assert [fit.sources for fit in refitted.fits] == [["web.mcap", "dark.mcap"]], "the latest flat field's alone"
     lights.write_text("".join(f'[[light]]\ndirection = {vector}\nfiles = "x.png"\n' for vector in vectors[:3]))
     refused = foilsight("calibrate", "flat", web, "--dark", dark, "--out", out, "--lights", lights)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
