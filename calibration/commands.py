@@ -1,7 +1,9 @@
 """`foilsight calibrate ...`. Imports nothing heavy until a command runs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from edge.core.calibration import Calibration
@@ -10,14 +12,13 @@ if TYPE_CHECKING:
 
 
 def lights(
-    images: list[Path] | None = None,
-    *,
+    *images: Path,
     out: Path,
     machine: Path | None = None,
     ball_mm: float | None = None,
     places: int | None = None,
     bar_mm: float | None = None,
-    matte: bool = False,
+    matte: Annotated[bool, Parameter(negative="")] = False,
     picture: Path | None = None,
 ) -> int:
     """Find out where light comes from: of far lights from photographs of a ball, of line lights from a mirror ball that
@@ -41,7 +42,7 @@ def lights(
     ball_mm
         Diameter of a mirror ball: the lights are line lights.
     places
-        In how many places the ball stood: two or more, far apart in the field.
+        In how many places the ball stood: two or more, far apart in the field; four are better.
     bar_mm
         Length of the bars, where it is known: saturated highlights are a little too long.
     matte
@@ -52,20 +53,20 @@ def lights(
     from calibration.lights import calibrate_far_lights, line_lights_as_drawn, line_lights_by_ball
     from edge.service.options import require
 
-    shots, seen = images or [], picture or out.with_suffix(".png")
-    require(bool(shots) or machine is not None, "IMAGES", "photographs of a ball, or --machine a drawing")
+    seen = picture or out.with_suffix(".png")
+    require(bool(images) or machine is not None, "IMAGES", "photographs of a ball, or --machine a drawing")
     require(ball_mm is None or (ball_mm > 0 and not matte), "--ball-mm", "above 0, and of a mirror ball")
     require(bar_mm is None or bar_mm > 0, "--bar-mm", "above 0")
     if ball_mm is not None:
         require(places is not None and places >= 2, "--places", "with --ball-mm, 2 or more")
         drawing = [] if machine is None else [machine]
-        start, scores = line_lights_by_ball(shots, places or 0, ball_mm, bar_mm, machine, seen)
-        _write(start, out, "lights", [*shots, *drawing], scores)
+        start, scores = line_lights_by_ball(images, places or 0, ball_mm, bar_mm, machine, seen)
+        _write(start, out, "lights", [*images, *drawing], scores)
     elif machine is not None:
-        require(not shots, "--ball-mm", "with --machine and photographs, the ball's diameter")
+        require(not images, "--ball-mm", "with --machine and photographs, the ball's diameter")
         _write(line_lights_as_drawn(machine), out, "lights", [machine], {})
     else:
-        calibrate_far_lights(shots, out, seen, matte=matte)
+        calibrate_far_lights(images, out, seen, matte=matte)
         return 0
     print(f"{out}: line lights without flat field, `foilsight calibrate flat --base {out}` adds it")
     return 0

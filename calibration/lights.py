@@ -80,6 +80,12 @@ def line_lights_by_ball(
         )
     shots = _read_alike(images)
     machine = None if machine_file is None else load_machine(machine_file)
+    height, width = shots[0].shape
+    if machine is not None and (machine.width_px > width or machine.height_px > height):
+        raise CalibrationError(
+            f"{images[0]} has {width} x {height} pixels, fewer than {machine_file} with {machine.width_px} x "
+            f"{machine.height_px}: photographs must show the whole field"
+        )
     sights = [Sight(shots[lights * place : lights * (place + 1)]) for place in range(places)]
     names = [path.name for path in images]
     try:
@@ -130,11 +136,6 @@ def _bars(
     sights: Sequence[Sight], arcs: Sequence[list[Arc]], machine: Machine, bar_mm: float | None
 ) -> list[FittedBar]:
     height, width = sights[0].images[0].shape
-    if machine.width_px > width or machine.height_px > height:
-        raise CalibrationError(
-            f"the photographs have {width} x {height} pixels, the machine {machine.width_px} x {machine.height_px}: "
-            "they must show the whole field"
-        )
     centre_px = (width - 1) / 2, (height - 1) / 2
     places = [
         place_of(sight.ball, seen, machine.pitch_mm, centre_px)

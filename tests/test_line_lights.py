@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -54,8 +55,11 @@ def worst_over_field(found: LineLight, truth: LineLight, studio: BallStudio) -> 
     return float(angles_deg(found.irradiance(x, y), truth.irradiance(x, y)).max())
 
 
-def shots(studio: BallStudio, lights: tuple[LineLight, ...], place: tuple[float, float], seed: int = 0) -> list[F32]:
-    return [studio.photograph(light, [place], seed + k).astype(np.float32) for k, light in enumerate(lights)]
+@cache
+def shots(
+    studio: BallStudio, lights: tuple[LineLight, ...], place: tuple[float, float], seed: int = 0
+) -> tuple[F32, ...]:
+    return tuple(studio.photograph(light, [place], seed + k).astype(np.float32) for k, light in enumerate(lights))
 
 
 @pytest.mark.parametrize("light", [*ODD_LIGHTS, LineLight(345.0, 20.0, turn_deg=-70.0), LineLight(0.0, 80.0)])
@@ -174,6 +178,28 @@ class TestMirrorBall:
             places.append(place_of(ball, arcs, 0.1, (255.5, 239.5)))
         with pytest.raises(CalibrationError, match="farther apart"):
             fit_bar(places, 1, MACHINE)
+
+    def test_gives_the_frame_that_the_machine_has(self, tmp_path: Path, foilsight: Foilsight) -> None:
+        """The line reads the middle rows only, and its web runs the other way."""
+        photographs = []
+        for number, place in enumerate(PLACES[:2]):
+            for light, shot in enumerate(shots(STUDIO, FOUR_LINE_LIGHTS, place, 10 * number)):
+                photographs.append(tmp_path / f"{number}{light}.png")
+                cv2.imwrite(str(photographs[-1]), shot.astype(np.uint8))
+        machine = tmp_path / "machine.toml"
+        machine.write_text("width_px = 500\nheight_px = 64\npitch_mm = 0.1\ntransport_sign = -1\nwhite = 250")
+        out = tmp_path / "line.zip"
+        arguments = [*photographs, "--machine", machine, "--ball-mm", 20, "--places", 2, "--bar-mm", 150, "--out", out]
+        done = foilsight("calibrate", "lights", *arguments)
+        assert done.returncode == 0, done.stderr
+        found = Calibration.load(out)
+        assert (found.height, found.width, found.transport_sign, found.white) == (64, 500, -1, 250)
+        truth = field_directions(FOUR_LINE_LIGHTS, 64, 500, 0.1, 1)[0] * [[1], [-1], [1]]
+        assert angles_deg(np.moveaxis(found.light_directions, 1, 0), np.moveaxis(truth, 1, 0)).max() < 0.6
+        machine.write_text("width_px = 513\nheight_px = 64\npitch_mm = 0.1")
+        done = foilsight("calibrate", "lights", *arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "must show the whole field" in done.stderr
 
     def test_one_place_is_refused(self, tmp_path: Path, foilsight: Foilsight) -> None:
         done = foilsight("calibrate", "lights", "a.png", "--ball-mm", 20, "--places", 1, "--out", tmp_path / "x.zip")
