@@ -6,91 +6,27 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lambertian import (
+    HEIGHT,
+    ROWS,
+    WIDTH,
+    angle_rad,
+    calibration,
+    columns_mm,
+    decided,
+    lamp_directions,
+    rendered,
+    seen_by,
+    source_rows,
+    strip_of,
+    tilted,
+)
 
 from edge.core.calibration import Calibration
 from edge.core.errors import CalibrationError
 from edge.core.photometry import lights_solvable
-from edge.core.types import Strip, Surface
+from edge.core.types import Surface
 from edge.surface import NumpyKernel, SurfaceSolver
-
-HEIGHT, WIDTH, ROWS, FIELD_MM = 64, 200, 24, 51.0
-PITCH_MM = 0.05
-
-
-def lamp_directions(n: int, x_mm: np.ndarray, y_mm: np.ndarray) -> np.ndarray:
-    """Exact unit directions (n, 3, ...) to point lamps on a ring of 150 mm, 105 mm above the web."""
-    azimuth = np.arange(n) * 2 * np.pi / n
-    lamps = np.stack([150 * np.cos(azimuth), 150 * np.sin(azimuth), np.full(n, 105.0)], axis=1)
-    point = np.stack([x_mm, y_mm, np.zeros_like(x_mm)])
-    towards = lamps.reshape(n, 3, *[1] * x_mm.ndim) - point
-    return towards / np.linalg.norm(towards, axis=1, keepdims=True)
-
-
-def columns_mm(width: int = WIDTH) -> np.ndarray:
-    return np.linspace(-FIELD_MM / 2, FIELD_MM / 2, width)
-
-
-def calibration(n: int = 4, width: int = WIDTH, flat: bool = True, row_term: bool = True) -> Calibration:
-    x, y = columns_mm(width), np.full(width, PITCH_MM)
-    change = (lamp_directions(n, x, y) - lamp_directions(n, x, -y)) / 2
-    return Calibration(
-        height=HEIGHT,
-        width=width,
-        light_directions=lamp_directions(n, x, 0 * y),
-        light_directions_per_row=change if row_term else 0 * change,
-        dark=np.full((n, HEIGHT, width), 4, np.float32) if flat else None,
-        flat=np.full((n, HEIGHT, width), 104, np.float32) if flat else None,
-        white=255.0,
-        pitch_mm=PITCH_MM,
-        transport_sign=1,
-        origin="test",
-    )
-
-
-def seen_by(masks: list[list[int]], n: int) -> np.ndarray:
-    """`lights_seen` of rows that were each seen under the lights listed."""
-    bits = np.zeros((len(masks), n), np.uint8)
-    for row, lights in enumerate(masks):
-        bits[row, lights] = 1
-    return np.packbits(bits, axis=1, bitorder="little")
-
-
-def strip_of(planes: np.ndarray, source_row: np.ndarray | None = None, masks: list[list[int]] | None = None) -> Strip:
-    n, rows, _ = planes.shape
-    centre = np.full((n, rows), (HEIGHT - 1) / 2)
-    return Strip(
-        planes=planes.astype(np.float32),
-        lights_seen=seen_by(masks or [list(range(n))] * rows, n),
-        source_row=(centre if source_row is None else source_row).astype(np.float32),
-        first_row=7,
-    )
-
-
-def tilted(slope_deg: float) -> np.ndarray:
-    """Normals (3, ROWS, WIDTH) that lean every way by up to `slope_deg`."""
-    random = np.random.default_rng(3)
-    polar, azimuth = np.radians(slope_deg) * random.random((ROWS, WIDTH)), 2 * np.pi * random.random((ROWS, WIDTH))
-    return np.stack([np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)])
-
-
-def rendered(normals: np.ndarray, albedo: np.ndarray, source_row: np.ndarray, n: int = 4, flat: bool = True) -> Strip:
-    """A Lambertian patch under the exact lamps, each light at the place of the image row it was seen on."""
-    x = np.broadcast_to(columns_mm(), (ROWS, WIDTH))
-    planes = []
-    for k in range(n):
-        y = np.repeat((source_row[k, :, None] - (HEIGHT - 1) / 2) * PITCH_MM, WIDTH, axis=1)
-        light = lamp_directions(n, x, y)[k]
-        shade = np.maximum(albedo * (normals * light).sum(axis=0), 0)
-        planes.append(shade / light[2] if flat else shade)
-    return strip_of(np.stack(planes), source_row)
-
-
-def angle_rad(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return 2 * np.arcsin(np.linalg.norm(a - b, axis=0) / 2)
-
-
-def source_rows(n: int = 4) -> np.ndarray:
-    return np.random.default_rng(4).uniform(0, HEIGHT - 1, (n, ROWS))
 
 
 @pytest.mark.parametrize("flat", [True, False])
@@ -122,17 +58,20 @@ def test_flat_web_is_flat_because_the_flat_field_holds_its_own_shading() -> None
     assert angle_rad(without_lz.normals.astype(float), up).max() > np.radians(2.5)
 
 
-def test_steep_slopes_lose_lights_and_are_said_to_be_invalid() -> None:
+def test_steep_slopes_lose_lights_and_are_said_to_be_invalid_unless_three_lights_solve_them() -> None:
     normals = tilted(60)
     light = lamp_directions(4, np.broadcast_to(columns_mm(), (ROWS, WIDTH)), np.zeros((ROWS, WIDTH)))
     shade = (normals * light).sum(axis=1) / light[:, 2]
     surface = SurfaceSolver(calibration()).solve(strip_of(np.maximum(shade, 0)))
     unlit = (shade <= 0).any(axis=0)
     clearly_lit = (shade > 0.06 * shade.max(axis=0)).all(axis=0)
+    error = angle_rad(surface.normals.astype(float), normals)
     assert unlit.sum() > 100
-    assert not surface.valid[unlit].any()
+    assert not surface.valid[(shade <= 0).sum(axis=0) > 1].any()
+    assert surface.valid[unlit].mean() < 0.2
+    assert error[unlit & (surface.valid == 1)].max() < np.radians(2)
     assert surface.valid[clearly_lit].all()
-    assert angle_rad(surface.normals.astype(float), normals)[clearly_lit].max() < 1e-4
+    assert error[clearly_lit].max() < 1e-4
 
 
 def test_checksum_tells_a_lamp_that_is_off_and_on_which_diagonal() -> None:
@@ -215,14 +154,16 @@ def test_lights_beyond_the_eighth_are_found_in_the_mask() -> None:
     assert not lights_solvable(directions, seen_by([[9, 11]], 12)[0])
 
 
-def test_saturated_and_shadowed_pixels_are_not_trusted() -> None:
-    planes = np.ones((4, 1, WIDTH))
+@pytest.mark.parametrize("n", [3, 4, 5])
+def test_saturated_and_shadowed_pixels_are_not_trusted(n: int) -> None:
+    planes = np.ones((n, 1, WIDTH))
     full = (255.0 - 4) / 100
+    affected = slice(1, 3) if n == 4 else slice(1, 2)
     planes[:, 0, 0] = full * 0.99
-    planes[2, 0, 1] = full
-    planes[1, 0, 2] = 0.06
-    planes[1, 0, 3] = 0.04
-    surface = SurfaceSolver(calibration()).solve(strip_of(planes))
+    planes[affected, 0, 1] = full
+    planes[affected, 0, 2] = 0.06
+    planes[affected, 0, 3] = 0.04
+    surface = SurfaceSolver(calibration(n)).solve(strip_of(planes))
     assert surface.valid[0, :4].tolist() == [1, 0, 1, 0]
     assert surface.valid[0, 4:].all()
 
@@ -231,7 +172,7 @@ def test_saturation_follows_the_brightest_row_of_the_flat_field() -> None:
     lights = calibration()
     assert lights.flat is not None
     brighter = lights.flat.copy()
-    brighter[3, 17, 5] = 204
+    brighter[2:, 17, 5] = 204
     planes = np.full((4, 1, WIDTH), 1.5)
     valid = SurfaceSolver(replace(lights, flat=brighter)).solve(strip_of(planes)).valid[0]
     assert valid[5] == 0
@@ -320,7 +261,9 @@ def test_the_kernel_equals_the_reference(n: int, width: int, rows: int, flat: bo
     masks = [[*subsets, list(range(n))][k] for k in random.integers(0, 3, rows)]
     strip = strip_of(planes, random.uniform(0, HEIGHT - 1, (n, rows)), masks)
     fast, reference = SurfaceSolver(lights).solve(strip), SurfaceSolver(lights, NumpyKernel).solve(strip)
-    np.testing.assert_allclose(fast.normals, reference.normals, atol=1e-5)
-    np.testing.assert_allclose(fast.albedo, reference.albedo, rtol=1e-5, atol=1e-6)
+    steady = decided(lights, strip, reference)
+    assert (~steady).sum() <= 2 + 0.1 * steady.size
+    np.testing.assert_allclose(fast.normals[:, steady], reference.normals[:, steady], atol=1e-5)
+    np.testing.assert_allclose(fast.albedo[steady], reference.albedo[steady], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(fast.residual, reference.residual, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(fast.valid, reference.valid)
+    np.testing.assert_array_equal(fast.valid[steady], reference.valid[steady])

@@ -3,11 +3,14 @@
 What bounds this kernel is memory, so its stores are non-temporal: a plain store first reads the cache line that it is
 about to overwrite. Compilers do not make such stores out of loops over scalars; hence the vectors, for any machine,
 since LLVM splits them into what it has. Two rows are solved together, so that the matrices, more than the
-first cache holds, are read half as often.
+first cache holds, are read half as often. Where a pixel cannot be trusted, which is seldom, its vector is solved once
+more, mending.
+
+Numba's cache looks at this file alone: touch it after a change to the modules it is built from.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache, reduce
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -18,10 +21,10 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from edge.core.memory import LINE_BYTES, empty_mid_page
-from edge.surface.matrices import MIN_ALBEDO, SHADOW, Matrices
+from edge.surface.matrices import SHADOW, Matrices
+from edge.surface.mending import Row, mended, row_of
+from edge.surface.vectors import LANES, VECTOR, Vectors
 
-LANES = 16
-"""Columns solved together: a cache line of float32. Strips must be as wide."""
 LIGHTS = 4
 
 _LINES = 36
@@ -29,12 +32,7 @@ _LINES = 36
 # to where another one stands), 3x4 of the inverse, 4 of the checksum, 4 of the saturation.
 _INVERSE, _CHECKSUM, _SATURATION = 16, 28, 32
 _ROWS = 2
-_MIN_SQUARE, _MAX_SQUARE = MIN_ALBEDO**2, 3e38
-# No nnan, no ninf: pixels that are not numbers must come out invalid.
-_FAST = ("contract", "nsz", "arcp", "afn")
-
-_FLOAT, _BYTE, _INDEX = ir.FloatType(), ir.IntType(8), ir.IntType(64)
-_VECTOR, _BYTES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_BYTE, LANES)
+_INDEX, _BYTES = ir.IntType(64), ir.VectorType(ir.IntType(8), LANES)
 
 
 def table(m: Matrices) -> NDArray[np.float32]:
@@ -57,122 +55,106 @@ def table(m: Matrices) -> NDArray[np.float32]:
     return table
 
 
-class _Vectors:
-    """Arithmetic on vectors of LANES values, as LLVM instructions."""
+def _solver(streamed: bool, mending: bool) -> Any:
+    """The instructions that solve LANES columns of two rows, and store them, past the cache where `streamed`.
 
-    def __init__(self, context: Any, builder: ir.IRBuilder) -> None:
-        self.context, self.ir = context, builder
-
-    def at(self, kind: Any, array: ir.Value, index: ir.Value, vector: ir.Type = _VECTOR) -> ir.Value:
-        """The address of `array[index]`, counted through a C-contiguous array."""
-        data = self.context.make_array(kind)(self.context, self.ir, array).data
-        return self.ir.bitcast(self.ir.gep(data, [index]), vector.as_pointer())
-
-    def all(self, value: Any) -> ir.Value:
-        """A number in every lane."""
-        if not isinstance(value, ir.Value):
-            return ir.Constant(_VECTOR, [float(value)] * LANES)
-        undefined = ir.Constant(_VECTOR, ir.Undefined)
-        one = self.ir.insert_element(undefined, value, _INDEX(0))
-        return self.ir.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
-
-    def times(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        return self.ir.fmul(a, b, flags=_FAST)
-
-    def minus(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        return self.ir.fsub(a, b, flags=_FAST)
-
-    def dot(self, a: Sequence[ir.Value], b: Sequence[ir.Value]) -> ir.Value:
-        total = self.times(a[0], b[0])
-        for x, y in zip(a[1:], b[1:], strict=True):
-            total = self.ir.fadd(self.times(x, y), total, flags=_FAST)
-        return total
-
-    def less(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """Lanes with a < b; none where one of them is not a number."""
-        return self.ir.fcmp_ordered("<", a, b)
-
-    def least(self, values: Sequence[ir.Value]) -> ir.Value:
-        return reduce(lambda a, b: self.ir.select(self.less(a, b), a, b), values)
-
-    def greatest(self, values: Sequence[ir.Value]) -> ir.Value:
-        return reduce(lambda a, b: self.ir.select(self.less(a, b), b, a), values)
-
-    def inverse_root(self, a: ir.Value) -> ir.Value:
-        kind = ir.FunctionType(_VECTOR, [_VECTOR])
-        root = self.ir.module.declare_intrinsic(f"llvm.sqrt.v{LANES}f32", fnty=kind)
-        return self.ir.fdiv(self.all(1), self.ir.call(root, [a], fastmath=_FAST), flags=_FAST)
-
-
-def _solver(streamed: bool) -> Any:
-    """The instructions that solve LANES columns of two rows, and store them past the cache where `streamed`."""
+    Those that do not mend store nothing, and answer True, where a pixel cannot be trusted.
+    """
 
     @intrinsic
-    def solve(typing, planes, sources, off_centre, table, line, normals, albedo, residual, valid, targets, plane):  # type: ignore[no-untyped-def]
-        """`sources`: where q begins in `planes`, row by row, light by light, and `off_centre` in the same order;
-        `line`: where the matrices begin; `targets`: where the results of each row begin; `plane`: from one component
-        of the normals to the next."""
+    def solve(typing, sources, q, off_centre, line, tolerance, results, at, plane):  # type: ignore[no-untyped-def]
+        """`sources`: planes and table; `q`: where it begins in the planes, row by row, light by light, and `off_centre`
+        in the same order; `line`: where the matrices begin; `results`: normals, albedo, residual and valid; `at`: where
+        each row of them begins; `plane`: from one component of the normals to the next."""
 
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> ir.Value:
-            v, kind = _Vectors(context, builder), signature.args
-            lights, rows = range(LIGHTS), range(_ROWS)
+            v, lights, rows = Vectors(context, builder), range(LIGHTS), range(_ROWS)
 
-            def load(which: int, index: ir.Value) -> ir.Value:
-                return builder.load(v.at(kind[which], args[which], index), align=4)
+            def address(group: int, array: int, index: ir.Value, vector: ir.Type = VECTOR) -> ir.Value:
+                return v.at(
+                    signature.args[group].types[array], builder.extract_value(args[group], array), index, vector
+                )
+
+            def load(array: int, index: ir.Value) -> ir.Value:
+                return builder.load(address(0, array, index), align=4)
 
             def lines(first: int) -> list[ir.Value]:
-                return [load(3, builder.add(args[4], _INDEX((first + k) * LANES))) for k in lights]
+                return [load(1, builder.add(args[3], _INDEX((first + k) * LANES))) for k in lights]
 
-            def store(which: int, index: ir.Value, value: ir.Value) -> None:
-                address = v.at(kind[which], args[which], index)
-                stored = builder.store(value, address, align=LINE_BYTES if streamed else 4)
+            def store(array: int, index: ir.Value, value: ir.Value) -> None:
+                stored = builder.store(value, address(5, array, index), align=LINE_BYTES if streamed else 4)
                 if streamed:
                     stored.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
 
             def each(which: int, row: int) -> list[ir.Value]:
                 return [builder.extract_value(args[which], row * LIGHTS + k) for k in lights]
 
+            def solutions(q: list[list[ir.Value]], r: list[list[ir.Value]]) -> list[list[ir.Value]]:
+                """b and the checksum, row by row."""
+                centred: list[list[ir.Value]] = [[] for _ in q]
+                for k in lights:
+                    drift = lines(LIGHTS * k)
+                    for row, values in enumerate(q):
+                        centred[row].append(v.minus(values[k], v.times(r[row][k], v.dot(drift, values))))
+                found: list[list[ir.Value]] = [[] for _ in q]
+                for part in range(4):
+                    matrix = lines(_INVERSE + LIGHTS * part)
+                    for row, values in enumerate(centred):
+                        found[row].append(v.dot(matrix, values))
+                return found
+
+            def mended_row(row: Row, distances: list[ir.Value]) -> Row:
+                inverse = [lines(_INVERSE + LIGHTS * part) for part in range(3)]
+
+                def again(q: list[ir.Value]) -> list[ir.Value]:
+                    return solutions([q], [distances])[0]
+
+                return mended(v, row, again, inverse, lines(_CHECKSUM), saturation)
+
+            def stored(found: Sequence[Row]) -> None:
+                for number, row in enumerate(found):
+                    target = builder.extract_value(args[6], number)
+                    for axis, unsolved in enumerate((0, 0, 1)):
+                        normal = builder.select(row.solved, v.times(row.b[axis], row.scale), v.all(unsolved))
+                        store(0, builder.add(target, builder.mul(_INDEX(axis), args[7])), normal)
+                    store(1, target, builder.select(row.solved, v.times(row.square, row.scale), v.all(0)))
+                    store(2, target, builder.select(row.solved, row.residual, v.all(np.nan)))
+                    # A quarter of a cache line: measured, it is better not streamed.
+                    builder.store(builder.zext(row.trusted, _BYTES), address(5, 3, target, _BYTES), align=1)
+
             q = [[load(0, source) for source in each(1, row)] for row in rows]
             r = [[v.all(distance) for distance in each(2, row)] for row in rows]
             saturation = lines(_SATURATION)
             good = [v.less(v.times(v.all(SHADOW), v.greatest(q[row])), v.least(q[row])) for row in rows]
             for row, k in product(rows, lights):
-                good[row] = builder.and_(good[row], v.less(q[row][k], saturation[k]))
+                good[row] = v.both(good[row], v.less(q[row][k], saturation[k]))
+            tolerance = v.all(args[4])
+            found = [row_of(v, q[row], solution, good[row], tolerance) for row, solution in enumerate(solutions(q, r))]
+            if mending:
+                stored([mended_row(row, distances) for row, distances in zip(found, r, strict=True)])
+                return context.get_constant(types.boolean, False)
+            doubtful = v.any(v.either(*(v.both(row.solved, v.no(row.trusted)) for row in found)))
+            with builder.if_then(builder.not_(doubtful), likely=True):
+                stored(found)
+            return doubtful
 
-            centred: list[list[ir.Value]] = [[] for _ in rows]
-            for k in lights:
-                drift = lines(LIGHTS * k)
-                for row in rows:
-                    centred[row].append(v.minus(q[row][k], v.times(r[row][k], v.dot(drift, q[row]))))
-            solution: list[list[ir.Value]] = [[] for _ in rows]
-            for part in range(4):
-                matrix = lines(_INVERSE + LIGHTS * part)
-                for row in rows:
-                    solution[row].append(v.dot(matrix, centred[row]))
-
-            for row in rows:
-                *b, across = solution[row]
-                target = builder.extract_value(args[9], row)
-                square = v.dot(b, b)
-                solved = builder.and_(v.less(v.all(_MIN_SQUARE), square), v.less(square, v.all(_MAX_SQUARE)))
-                scale = v.inverse_root(square)
-                for axis, unsolved in enumerate((0, 0, 1)):
-                    normal = builder.select(solved, v.times(b[axis], scale), v.all(unsolved))
-                    store(5, builder.add(target, builder.mul(_INDEX(axis), args[10])), normal)
-                store(6, target, builder.select(solved, v.times(square, scale), v.all(0)))
-                store(7, target, builder.select(solved, v.times(across, scale), v.all(np.nan)))
-                # A quarter of a cache line: measured, it is better not streamed.
-                trusted = builder.zext(builder.and_(solved, good[row]), _BYTES)
-                builder.store(trusted, v.at(kind[8], args[8], target, _BYTES), align=1)
-            return context.get_dummy_value()
-
-        arguments = (planes, sources, off_centre, table, line, normals, albedo, residual, valid, targets, plane)
-        return types.void(*arguments), generate
+        return types.boolean(sources, q, off_centre, line, tolerance, results, at, plane), generate
 
     return solve
 
 
-_streamed, _plain = _solver(streamed=True), _solver(streamed=False)
+_streamed, _plain = _solver(streamed=True, mending=False), _solver(streamed=False, mending=False)
+_streamed_mending, _plain_mending = _solver(streamed=True, mending=True), _solver(streamed=False, mending=True)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _mend(streamed, sources, q, r, line, tolerance, results, at, plane):  # type: ignore[no-untyped-def]
+    """A function of its own, too long for a compiler to put it in its place: there, what it needs would drive what the
+    usual path needs from the registers."""
+    if streamed:
+        _streamed_mending(sources, q, r, line, tolerance, results, at, plane)
+    else:
+        _plain_mending(sources, q, r, line, tolerance, results, at, plane)
 
 
 @intrinsic
@@ -200,6 +182,7 @@ SIGNATURE = types.void(
     _read_only(types.float32, 1),  # table
     types.intp,  # start
     types.intp,  # stop
+    types.float32,  # tolerance; n lights: not heeded
     types.float32[:, :, ::1],  # normals
     types.float32[:, ::1],  # albedo
     types.float32[:, ::1],  # residual
@@ -212,13 +195,14 @@ def compiled() -> Callable[..., None]:
     """The kernel; compiles, or loads what was compiled."""
 
     @njit(SIGNATURE, parallel=True, nogil=True, cache=True, error_model="numpy")
-    def solve(planes, lights, off_centre, table, start, stop, normals, albedo, residual, valid):  # type: ignore[no-untyped-def]
+    def solve(planes, lights, off_centre, table, start, stop, tolerance, normals, albedo, residual, valid):  # type: ignore[no-untyped-def]
         width = np.uint64(planes.shape[2])
         plane, out_plane = np.uint64(planes.shape[1]) * width, np.uint64(albedo.size)
         k0, k1 = np.uint64(lights[0]) * plane, np.uint64(lights[1]) * plane
         k2, k3 = np.uint64(lights[2]) * plane, np.uint64(lights[3]) * plane
         starts = np.uint64(normals.ctypes.data | albedo.ctypes.data | residual.ctypes.data)
         streamed = width % _LANES == 0 and starts % _LINE_BYTES == 0
+        sources, results = (planes, table), (normals, albedo, residual, valid)
         for pair in prange((stop - start + 1) // _ROWS):
             i = pair * _ROWS
             j = min(i + 1, stop - start - 1)  # the last row of an odd number of them is solved twice
@@ -232,9 +216,11 @@ def compiled() -> Callable[..., None]:
                 q = k0 + a, k1 + a, k2 + a, k3 + a, k0 + b, k1 + b, k2 + b, k3 + b
                 line, at = step * _STEP, (a, b)
                 if streamed:
-                    _streamed(planes, q, r, table, line, normals, albedo, residual, valid, at, out_plane)
+                    doubtful = _streamed(sources, q, r, line, tolerance, results, at, out_plane)
                 else:
-                    _plain(planes, q, r, table, line, normals, albedo, residual, valid, at, out_plane)
+                    doubtful = _plain(sources, q, r, line, tolerance, results, at, out_plane)
+                if doubtful:
+                    _mend(streamed, sources, q, r, line, tolerance, results, at, out_plane)
             if streamed:
                 _fence()  # type: ignore[call-arg]
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edge.core.types import Strip, Surface
 from edge.surface import four
 from edge.surface.matrices import MIN_ALBEDO, SHADOW, Matrices
+from edge.surface.tolerance import Tolerance
 
 Compiled = Callable[..., None]
 
@@ -48,6 +49,7 @@ class NumbaKernel:
 
     def __init__(self, matrices: Matrices) -> None:
         self._centre_row = matrices.centre_row
+        self._tolerance = Tolerance(matrices)
         if len(matrices.lights) <= four.LIGHTS:
             self._lights = np.resize(matrices.lights, four.LIGHTS)
             self._table = four.table(matrices)
@@ -65,7 +67,17 @@ class NumbaKernel:
         off_centre = (strip.source_row[self._lights, start:stop] - self._centre_row).astype(np.float32)
         planes = np.ascontiguousarray(strip.planes)
         self._solve(
-            planes, self._lights, off_centre, self._table, start, stop, out.normals, out.albedo, out.residual, out.valid
+            planes,
+            self._lights,
+            off_centre,
+            self._table,
+            start,
+            stop,
+            self._tolerance(strip, start, stop),
+            out.normals,
+            out.albedo,
+            out.residual,
+            out.valid,
         )
 
 
@@ -89,7 +101,7 @@ def _drift(t, at, x, y, z):  # type: ignore[no-untyped-def]
 @cache
 def _any(row_term: bool) -> Compiled:
     @njit(four.SIGNATURE, parallel=True, cache=True, **_OPTIONS)
-    def solve(planes, lights, off_centre, t, start, stop, normals, albedo, residual, valid):  # type: ignore[no-untyped-def]
+    def solve(planes, lights, off_centre, t, start, stop, tolerance, normals, albedo, residual, valid):  # type: ignore[no-untyped-def]
         count, width = np.uint64(lights.size), np.uint64(planes.shape[2])
         for i in prange(stop - start):
             row = start + i

@@ -3,7 +3,9 @@
 import numpy as np
 
 from edge.core.types import Strip, Surface
+from edge.surface.fallback import Bools, Doubtful, solution, without_one
 from edge.surface.matrices import F64, MIN_ALBEDO, SHADOW, Matrices
+from edge.surface.tolerance import Tolerance
 
 
 class NumpyKernel:
@@ -11,28 +13,32 @@ class NumpyKernel:
 
     def __init__(self, matrices: Matrices) -> None:
         self._matrices = matrices
+        self._tolerance = Tolerance(matrices)
 
     def __call__(self, strip: Strip, start: int, stop: int, out: Surface) -> None:
         """Solve the rows [start, stop) of `strip` (counted from its first) into the same rows of `out`."""
         m, rows = self._matrices, slice(start, stop)
         q = strip.planes[m.lights, rows].astype(np.float64)
-        r = strip.source_row[m.lights, rows, None] - m.centre_row
+        r = strip.source_row[m.lights, rows, None].astype(np.float64) - m.centre_row
 
         with np.errstate(all="ignore"):
-            b = np.einsum("ikw,krw->irw", m.inverse, q)
-            centred = q - r * np.einsum("kiw,irw->krw", m.g_per_row, b)
-            b = np.einsum("ikw,krw->irw", m.inverse, centred)
+            b, centred = solution(m.inverse[:, :, None, :], m.g_per_row[:, :, None, :], q, r)
             albedo = np.linalg.norm(b, axis=0)
-            normals = b / albedo
             residual = self._residual(centred, b) / albedo
+            solved = np.isfinite(albedo) & (albedo > MIN_ALBEDO)
             bright = (q > SHADOW * q.max(axis=0)).all(axis=0)
             unsaturated = (q < m.saturation[:, None, :]).all(axis=0)
-        solved = np.isfinite(albedo) & (albedo > MIN_ALBEDO)
+            beyond = np.abs(residual) > self._tolerance(strip, start, stop)
+            valid = solved & bright & unsaturated & ~beyond
+            if len(m.lights) == 4:
+                self._fall_back(q, r, centred, beyond, solved & ~valid, b, valid)
+                albedo = np.linalg.norm(b, axis=0)
+            normals = b / albedo
 
         out.normals[:, rows] = np.where(solved, normals, np.array([0.0, 0.0, 1.0])[:, None, None])
         out.albedo[rows] = np.where(solved, albedo, 0.0)
         out.residual[rows] = np.where(solved, residual, np.nan)
-        out.valid[rows] = solved & bright & unsaturated
+        out.valid[rows] = valid
 
     def _residual(self, q: F64, b: F64) -> F64:
         m = self._matrices
@@ -44,3 +50,21 @@ class NumpyKernel:
         else:
             residual = np.linalg.norm(q - np.einsum("kiw,irw->krw", m.g, b), axis=0)
         return residual
+
+    def _fall_back(self, q: F64, r: F64, centred: F64, beyond: Bools, doubtful: Bools, b: F64, valid: Bools) -> None:
+        """Put the solution of three lights into `b` and `valid` where it may be trusted."""
+        m, (row, column) = self._matrices, np.nonzero(doubtful)
+        checksum = m.checksum[:, column]
+        pixels = Doubtful(
+            q=q[:, row, column],
+            r=r[:, row, 0],
+            inverse=m.inverse[:, :, column],
+            g_per_row=m.g_per_row[:, :, column],
+            checksum=checksum,
+            saturation=m.saturation[:, column],
+            s=(checksum * centred[:, row, column]).sum(axis=0),
+            beyond=beyond[row, column],
+        )
+        three, trusted = without_one(pixels)
+        b[:, row[trusted], column[trusted]] = three[:, trusted]
+        valid[row, column] = trusted

@@ -12,10 +12,10 @@ from edge.core.errors import CalibrationError
 from edge.core.memory import empty_mid_page
 from edge.core.photometry import lights_of, lights_solvable
 from edge.core.types import U8, Strip, Surface
-from edge.surface.four import LANES
 from edge.surface.kernel import NumbaKernel
 from edge.surface.matrices import Matrices, matrices_for
 from edge.surface.reference import NumpyKernel
+from edge.surface.vectors import LANES
 
 Kernel = Callable[[Strip, int, int, Surface], None]
 """Solves the rows [start, stop) of a strip, all seen under the lights it was made for, into those rows of a surface."""
