@@ -40,6 +40,13 @@ app.command(
     name="quantise",
     help="Write a model in 8-bit integers, with what that costs. Needs the extra [train].",
 )
+dataset = App(name="dataset", help="Look at the data a network is to learn from.")
+app.command(dataset)
+dataset.command(
+    "calibration.network.datasets.commands:stats",
+    name="stats",
+    help="Pixels, components and areas by class of images with masks, recordings or rendered webs.",
+)
 calibrate = App(name="calibrate", help="Find out what the line must know of its lights.")
 app.command(calibrate)
 calibrate.command(

@@ -1,14 +1,15 @@
 """Training webs: rendered, exposed, assembled and solved by the very stages that run on the line."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from calibration.network.sampling import Web
 from edge.assembly.assembler import Assembler
-from edge.core.types import Strip
+from edge.core.errors import ConfigError, RecordingError
+from edge.core.types import U8, FrameSource, Strip
 from edge.segmentation.surface_channels import write_channels
 from edge.simulation.camera import Motion, Rig, StrobedCamera
 from edge.simulation.lights import FOUR_LINE_LIGHTS
@@ -31,7 +32,12 @@ def render_webs(seeds: Sequence[int], length_mm: float, width_px: int, channels:
 
 
 def varied_camera(seed: int, length_mm: float, width_px: int) -> StrobedCamera:
-    """A dense web on a machine of its own: texture, stains, lamps, lens, sensor and motion differ with the seed."""
+    """A dense web on a machine of its own: texture, stains, lamps, lens, sensor and motion differ with the seed.
+
+    Raises ConfigError for a web no longer than a frame.
+    """
+    if length_mm <= (frame_mm := Rig().height_px * PITCH_MM):
+        raise ConfigError(f"a web of {length_mm:g} mm: must be longer than a frame's {frame_mm:g} mm")
     rng = np.random.default_rng([seed, 7])
     coating = (POLISHED, Coating(), Coating(), COARSE)[rng.integers(4)]
     relief, tone = rng.uniform(0.6, 1.3, 2)
@@ -72,8 +78,16 @@ def _varied_optics(rng: np.random.Generator) -> Optics:
 
 def rendered_web(camera: StrobedCamera, channels: Sequence[str]) -> Web:
     """Surface channels (C, H, W) f32 and truth (H, W) u8 of the rows that were seen under every light."""
-    assembler = Assembler(camera.calibration, STRIP_ROWS, camera.web.pitch_mm)
-    solver = SurfaceSolver(camera.calibration)
+    return surface_of(camera, camera.web.classes, channels)
+
+
+def surface_of(source: FrameSource, truth: Callable[[int, int], U8], channels: Sequence[str]) -> Web:
+    """As `rendered_web`, of any source of frames; `truth(first_row, rows)` gives the classes of rows of web.
+
+    Raises RecordingError where no row was seen under every light.
+    """
+    assembler = Assembler(source.calibration, STRIP_ROWS, source.calibration.pitch_mm or PITCH_MM)
+    solver = SurfaceSolver(source.calibration)
     parts, seen = [], []
 
     def take(strips: Iterator[Strip]) -> None:
@@ -84,10 +98,12 @@ def rendered_web(camera: StrobedCamera, channels: Sequence[str]) -> Web:
             parts.append(part)
             seen.append(np.isfinite(strip.source_row).all(axis=0))
 
-    for frame in camera.frames():
+    for frame in source.frames():
         take(assembler.push(frame))
     take(assembler.finish())
-    rows = np.flatnonzero(np.concatenate(seen))
+    rows = np.flatnonzero(np.concatenate(seen)) if seen else np.array([], np.intp)
+    if not rows.size:
+        raise RecordingError("no row of the web was seen under every light: take a longer one")
     first, last = int(rows[0]), int(rows[-1]) + 1
     surface = np.ascontiguousarray(np.concatenate(parts, axis=1)[:, first:last])
-    return surface, camera.web.classes(first, last - first)
+    return surface, truth(first, last - first)
