@@ -1,22 +1,31 @@
-"""Losses for classes that are rare: most of a web is background."""
+"""Losses for classes that are rare: most of a web is background.
+
+Weights and names are those of the thesis (Morgese, University of Bologna, 2024): `icf` is the inverse class frequency
+1/n, `iscf` the inverse square root class frequency 1/sqrt(n), n the pixels of a class in the training data.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+FOCAL_BACKGROUND, FOCAL_DEFECT = 0.25, 0.75
 
-def inverse_square_root_frequency(counts: ArrayLike) -> Tensor:
-    """Class weights (classes,) f32 proportional to 1 / sqrt(pixels of the class), mean 1 over the classes that occur.
+
+def inverse_frequency(counts: ArrayLike) -> Tensor:
+    """Class weights (classes,) f32 proportional to 1 / pixels of the class, mean 1 over the classes that occur.
 
     `counts` (classes,): pixels of each class in the training webs; a class that never occurs weighs 0.
     """
-    pixels = np.asarray(counts, dtype=np.float64)
-    occurs = pixels > 0
-    weights = np.zeros(len(pixels))
-    weights[occurs] = 1 / np.sqrt(pixels[occurs])
-    return torch.as_tensor(weights / weights[occurs].mean(), dtype=torch.float32)
+    return _weights(counts, lambda pixels: 1 / pixels)
+
+
+def inverse_square_root_frequency(counts: ArrayLike) -> Tensor:
+    """As `inverse_frequency`, proportional to 1 / sqrt(pixels of the class)."""
+    return _weights(counts, lambda pixels: 1 / np.sqrt(pixels))
 
 
 class FocalLoss(nn.Module):
@@ -35,3 +44,39 @@ class FocalLoss(nn.Module):
     def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
         log_p = F.log_softmax(logits.float(), dim=1).gather(1, truth[:, None])[:, 0]
         return (-self.class_weights[truth] * (1 - log_p.exp()) ** self.gamma * log_p).mean()
+
+
+class CrossEntropy(nn.CrossEntropyLoss):
+    """PyTorch's cross entropy of logits [N,classes,H,W] in full precision; weighted, the mean is the weighted one."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return super().forward(input.float(), target)
+
+
+def focal_weights(classes: int) -> Tensor:
+    """0.25 for background, 0.75 for every defect."""
+    return torch.tensor([FOCAL_BACKGROUND] + [FOCAL_DEFECT] * (classes - 1))
+
+
+LOSSES: dict[str, Callable[[NDArray[np.int64]], nn.Module]] = {
+    "ce": lambda counts: CrossEntropy(),
+    "wce_icf": lambda counts: CrossEntropy(_scaled(inverse_frequency(counts))),
+    "wce_iscf": lambda counts: CrossEntropy(_scaled(inverse_square_root_frequency(counts))),
+    "focal": lambda counts: FocalLoss(focal_weights(len(counts))),
+    "fl_icf": lambda counts: FocalLoss(_scaled(inverse_frequency(counts))),
+    "fl_iscf": lambda counts: FocalLoss(_scaled(inverse_square_root_frequency(counts))),
+}
+"""The thesis's losses by name, made of the pixels of each class (classes,) in the training data."""
+
+
+def _scaled(weights: Tensor) -> Tensor:
+    """The thesis's scale: weights of two classes (negative, positive) sum to 1, those of more to their number."""
+    return weights / 2 if len(weights) == 2 else weights
+
+
+def _weights(counts: ArrayLike, of: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Tensor:
+    pixels = np.asarray(counts, dtype=np.float64)
+    occurs = pixels > 0
+    weights = np.zeros(len(pixels))
+    weights[occurs] = of(pixels[occurs])
+    return torch.as_tensor(weights / weights[occurs].mean(), dtype=torch.float32)
