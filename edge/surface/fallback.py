@@ -31,7 +31,7 @@ FACING = 0.1
 """Part of the albedo by which a light may fall short of the brightest, once its glint is taken off."""
 OPPOSITE = 0.4
 """Part of the albedo that must come from every light of the glint's sign for it to be told from attached shadow."""
-GENTLE = float(np.cos(np.radians(15)))
+GENTLE = float(np.cos(np.radians(10)))
 """Least n_z of ground on which a cast shadow is believed."""
 
 

@@ -5,10 +5,10 @@ about to overwrite. Compilers do not make such stores out of loops over scalars;
 since LLVM splits them into what it has. Two rows are solved together, so that the matrices, more than the
 first cache holds, are read half as often. Where a pixel cannot be trusted, which is seldom, its vector is solved once
 more, mending.
-
-Numba's cache looks at this file alone: touch it after a change to the modules it is built from.
 """
 
+import hashlib
+import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import product
@@ -21,6 +21,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from edge.core.memory import LINE_BYTES, empty_mid_page
+from edge.surface import fallback, matrices, mending, vectors
 from edge.surface.matrices import SHADOW, Matrices
 from edge.surface.mending import Row, mended, row_of
 from edge.surface.vectors import LANES, VECTOR, Vectors
@@ -147,7 +148,7 @@ _streamed, _plain = _solver(streamed=True, mending=False), _solver(streamed=Fals
 _streamed_mending, _plain_mending = _solver(streamed=True, mending=True), _solver(streamed=False, mending=True)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _mend(streamed, sources, q, r, line, tolerance, results, at, plane):  # type: ignore[no-untyped-def]
     """A function of its own, too long for a compiler to put it in its place: there, what it needs would drive what the
     usual path needs from the registers."""
@@ -190,12 +191,21 @@ SIGNATURE = types.void(
 )
 
 
+def _made_of() -> str:
+    """Digest of the other modules that the instructions come from. Numba's cache looks into this one alone, but asks
+    for the values a kernel closes over: so a kernel of another version is never loaded."""
+    sources = [inspect.getsource(module) for module in (fallback, matrices, mending, vectors)]
+    return hashlib.sha256("".join(sources).encode()).hexdigest()
+
+
 @cache
 def compiled() -> Callable[..., None]:
     """The kernel; compiles, or loads what was compiled."""
+    made_of = _made_of()
 
     @njit(SIGNATURE, parallel=True, nogil=True, cache=True, error_model="numpy")
     def solve(planes, lights, off_centre, table, start, stop, tolerance, normals, albedo, residual, valid):  # type: ignore[no-untyped-def]
+        _ = made_of
         width = np.uint64(planes.shape[2])
         plane, out_plane = np.uint64(planes.shape[1]) * width, np.uint64(albedo.size)
         k0, k1 = np.uint64(lights[0]) * plane, np.uint64(lights[1]) * plane
