@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
 
+from calibration.network.checkpoint import load_checkpoint, save_checkpoint
 from calibration.network.export import export
+from calibration.network.fitting import Progress, TrainingError
 from calibration.network.losses import FocalLoss, inverse_square_root_frequency
 from calibration.network.sampling import PatchSampler, Web
 from calibration.network.thresholds import choose_thresholds, probabilities
-from calibration.network.train import Progress, load_checkpoint, train
+from calibration.network.train import train
 from calibration.network.unet import GRID, HALO, UNet
 from edge.core.errors import ConfigError, ModelError
 from edge.segmentation.model import ModelInfo, load_model
@@ -45,7 +48,9 @@ def toy_web(seed: int, rows: int = 160, width: int = 144) -> Web:
     return np.ascontiguousarray(normals / np.linalg.norm(normals, axis=0)), truth
 
 
-def train_toy(progress: Callable[[Progress], None], iterations: int = 50, checkpoint: Path | None = None) -> UNet:
+def train_toy(
+    progress: Callable[[Progress], None], iterations: int = 50, checkpoint: Path | None = None, **options: Any
+) -> UNet:
     return train(
         [toy_web(1), toy_web(2)],
         labels=LABELS,
@@ -58,6 +63,7 @@ def train_toy(progress: Callable[[Progress], None], iterations: int = 50, checkp
         validation=[toy_web(3)],
         checkpoint=checkpoint,
         progress=progress,
+        **options,
     )
 
 
@@ -104,6 +110,61 @@ def test_an_interrupted_training_gives_what_it_has(tmp_path: Path) -> None:
     network = train_toy(interrupt, iterations=1000, checkpoint=path)
     assert not network.training
     assert torch.equal(load_checkpoint(path).final.weight, network.final.weight)
+
+
+def test_a_resumed_training_is_the_one_that_was_not_interrupted(tmp_path: Path) -> None:
+    path = tmp_path / "torn.pt"
+
+    def stop(iteration: int, _: UNet) -> None:
+        if iteration == 17:
+            raise KeyboardInterrupt
+
+    whole = train_toy(lambda _: None, iterations=30)
+    train_toy(lambda _: None, iterations=30, checkpoint=path, after_step=stop)
+    steps: list[int] = []
+    resumed = train_toy(
+        lambda _: None, iterations=30, checkpoint=path, resume=True, after_step=lambda at, _: steps.append(at)
+    )
+    assert steps == list(range(18, 31))
+    for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_training_is_resumed_with_its_own_settings_only(tmp_path: Path) -> None:
+    path = tmp_path / "toy.pt"
+    train_toy(lambda _: None, iterations=2, checkpoint=path)
+    with pytest.raises(ModelError, match=r"toy\.pt: of another training \(.*iterations 2,.*this one is .*iterations 3"):
+        train_toy(lambda _: None, iterations=3, checkpoint=path, resume=True)
+    save_checkpoint(load_checkpoint(path), path)
+    with pytest.raises(ModelError, match="holds a network but no training to resume"):
+        train_toy(lambda _: None, iterations=2, checkpoint=path, resume=True)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="not a checkpoint"):
+        train_toy(lambda _: None, iterations=2, checkpoint=path, resume=True)
+
+
+@pytest.mark.parametrize("poison", ["loss", "weights"])
+def test_a_loss_that_is_no_number_ends_the_training_and_keeps_the_last_checkpoint(
+    poison: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calibration.network.fitting.CHECKPOINT_EVERY", 5)
+    path = tmp_path / "toy.pt"
+
+    def spoil(iteration: int, network: UNet) -> None:
+        if poison == "loss" and iteration == 8:
+            network.final.bias.data.fill_(np.nan)
+        if poison == "weights" and iteration == 10:
+            network.final.bias.data.fill_(np.inf)
+
+    with pytest.raises(
+        TrainingError, match=r"not a number at iteration \d+; .*toy\.pt is kept as of iteration 5"
+    ) as no:
+        train_toy(lambda _: None, iterations=30, checkpoint=path, after_step=spoil)
+    assert "\n" not in str(no.value)
+    assert torch.isfinite(load_checkpoint(path).final.bias).all()
+    steps: list[int] = []
+    train_toy(lambda _: None, iterations=30, checkpoint=path, resume=True, after_step=lambda at, _: steps.append(at))
+    assert steps == list(range(6, 31))
 
 
 def normals_of(height: np.ndarray) -> np.ndarray:
@@ -189,6 +250,7 @@ def test_thresholds_are_where_f1_is_best() -> None:
         """p(class 1) is the first channel, p(class 2) never counts."""
 
         shape = (3, 3, 1)
+        mean = torch.zeros(3)
 
         def forward(self, surface: torch.Tensor) -> torch.Tensor:
             p = surface[:, :1].clamp(1e-6, 1 - 1e-6)

@@ -31,6 +31,7 @@ def train(
     batch: int = 8,
     patch: int = 256,
     seed: int = 1,
+    resume: bool = False,
 ) -> int:
     """Train the segmentation network on rendered webs and write it as one ONNX file that describes itself.
 
@@ -59,6 +60,8 @@ def train(
         Side of a square patch in pixels.
     seed
         Of weights and patches.
+    resume
+        Go on from the checkpoint beside the model, which a training with the same options left.
     """
     _require_torch()
     from calibration.network.rendered import render_webs
@@ -77,6 +80,7 @@ def train(
         patch=patch,
         seed=seed,
         checkpoint=out.with_suffix(".pt"),
+        resume=resume,
     )
     command = "foilsight " + shlex.join(sys.argv[1:])
     _write(network, out, command, validation_webs, length_mm, width_px)
@@ -98,7 +102,7 @@ def export(checkpoint: Path, out: Path, *, validation_webs: int = 3, length_mm: 
         Length of each web.
     """
     _require_torch()
-    from calibration.network.train import load_checkpoint
+    from calibration.network.checkpoint import load_checkpoint
 
     _check_writable(out)
     command = "foilsight " + shlex.join(sys.argv[1:])

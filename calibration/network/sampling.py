@@ -3,6 +3,7 @@
 A web is a pair: surface channels (C,H,W) f32 and truth (H,W) u8, class indices.
 """
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,6 +40,15 @@ class PatchSampler:
             for k in range(1, classes)
             if self.class_pixels[k]
         ]
+
+    @property
+    def state(self) -> str:
+        """Where the drawing stands, for `restore`."""
+        return json.dumps(self._random.bit_generator.state)
+
+    def restore(self, state: str) -> None:
+        """Go on as from `state`."""
+        self._random.bit_generator.state = json.loads(state)
 
     def draw(self, count: int) -> tuple[F32, NDArray[np.int64]]:
         """Patches (count,C,patch,patch) f32 and their truth (count,patch,patch) i64."""

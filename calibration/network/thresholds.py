@@ -25,10 +25,11 @@ def probabilities(model: UNet, surface: F32) -> Iterator[tuple[slice, F32]]:
     model.eval()
     with torch.inference_mode():
         for window in plan_axis(padded.shape[1], SLAB_ROWS + 2 * HALO, HALO, GRID):
-            logits = model(torch.from_numpy(padded[None, :, window.start : window.stop]))
+            seen = torch.from_numpy(padded[None, :, window.start : window.stop])
+            logits = model(seen.to(model.mean.device))
             kept = F.softmax(logits[0], dim=0)[:, window.keep_start - window.start : window.keep_stop - window.start]
             rows = slice(window.keep_start, min(window.keep_stop, height))
-            yield rows, kept[:, : rows.stop - rows.start, :width].numpy()
+            yield rows, kept[:, : rows.stop - rows.start, :width].cpu().numpy()
     model.train(was_training)
 
 
