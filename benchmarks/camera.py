@@ -107,7 +107,7 @@ def measure(case: Case, seconds: float, folder: Path) -> dict[str, float | str]:
         "lost": last.frame_id - first.frame_id - len(latency_us) - overwritten,
         "overwritten": overwritten,
         "underruns": underruns,
-        "ring_s": config.ring_slots / case.frames_per_s,
+        "ring_s": config.ring_mb * 1e6 / (case.width_px * case.height_px) / case.frames_per_s,
         "alarms": len(alarms),
         "camera_process_cores": cores,
         "reader_cores": own_cores,

@@ -94,6 +94,12 @@ def test_a_dying_lamp_is_noticed_and_named(tmp_path: Path) -> None:
     assert "not seen under light 2" in why
 
 
+def test_each_of_two_lamps_that_fail_is_named(tmp_path: Path) -> None:
+    faults = [Fault(kind="dark", at_mm=at_mm, count=4, light=light) for at_mm, light in ((10.0, 2), (30.0, 0))]
+    alarms = [event["body"] for event in replayed(tmp_path, *faults) if event["topic"] == "alarm"]
+    assert [alarm["detail"].split("of light ")[1][0] for alarm in alarms if alarm["kind"] == "dark"] == ["2", "0"]
+
+
 def test_an_encoder_jump_ahead_is_web_not_seen() -> None:
     _, masks = counts_of(Fault(kind="encoder_jump", at_frame=15, value=40.0))
     plain = counts_of()[1]

@@ -187,6 +187,6 @@ def test_a_new_reader_starts_with_what_is_written_next() -> None:
 
 
 def test_a_ring_too_large_for_the_memory_is_refused_in_one_line() -> None:
-    with pytest.raises(CameraError, match=r"camera\.ring_slots: 4096 exposures take .* MiB free") as refused:
+    with pytest.raises(CameraError, match=r"camera\.ring_mb: 4096 exposures take .* MiB free") as refused:
         Ring(4096, 16384, np.uint16, 4096)
     assert "\n" not in str(refused.value)

@@ -29,7 +29,7 @@ FPS = 100.0
 
 def config_for(folder: Path) -> Config:
     events = EventsConfig(publish=f"ipc://{folder}/pub.ipc", replay=f"ipc://{folder}/router.ipc")
-    return Config(camera=CameraConfig(ring_slots=64), events=events)
+    return Config(camera=CameraConfig(ring_mb=17), events=events)
 
 
 def line_for(**options: bool) -> Line:

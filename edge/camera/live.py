@@ -14,7 +14,7 @@ import msgspec
 
 from edge.camera.identity import Doubt, LightIdentity
 from edge.camera.process import Camera, CameraProcess, Report
-from edge.camera.ring import Ring, RingReader, RingStatus
+from edge.camera.ring import Ring, RingReader, RingStatus, slots_in
 from edge.camera.shot import UNKNOWN, Shot
 from edge.camera.unpack import pixel_format
 from edge.core.calibration import Calibration
@@ -42,7 +42,7 @@ class LiveCamera:
 
     `open_camera` is called in that process with the configuration, its size made that of the calibration: the class
     `GenICamCamera`, or anything like it that can be pickled. `report` gets the kind and the detail of an alarm, in the
-    thread that iterates: those of `CameraProcess`, and `frames_overwritten`.
+    thread that iterates: those of `CameraProcess`, `frames_overwritten`, and `light_in_doubt`.
 
     Exposures whose light is in doubt are left out and counted; ids count on where a camera that was opened again
     starts anew, with one id left out for whatever passed meanwhile. Raises CalibrationError where the configuration is
@@ -63,7 +63,7 @@ class LiveCamera:
         self._config, self._calibration = config, calibration
         self._report = report
         self._alarms: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
-        self._ring = Ring(height, width, dtype, config.ring_slots)
+        self._ring = Ring(height, width, dtype, slots_in(config.ring_mb, height, width, dtype))
         self._reader = RingReader(self._ring)
         self._process = CameraProcess(self._ring, partial(open_camera, config), self._hear)
         self._identity = LightIdentity(calibration, config.lights)
@@ -71,6 +71,7 @@ class LiveCamera:
         self._last_id = self._last_device_id = -1
         self._ids_ahead = 0
         self._told_overwritten, self._told_s = 0, 0.0
+        self._told_doubts: set[tuple[Doubt, int]] = set()
         self._buffer = empty_on_page((height, width), dtype)
         self._pixels = self._buffer.view()
         self._pixels.flags.writeable = False
@@ -126,7 +127,7 @@ class LiveCamera:
         frame_id = self._frame_id(shot.frame_id)
         lit = self._identity.identify(shot)
         if lit.doubt is not None:
-            self.counts.doubts[lit.doubt] += 1
+            self._refuse(lit.doubt, lit.light, frame_id)
             return None
         known = shot.encoder_count != UNKNOWN
         return Frame(
@@ -138,6 +139,17 @@ class LiveCamera:
             exposure_us=shot.exposure_us if shot.exposure_us > 0 else self._config.lights[lit.light].exposure_us,
             complete=shot.complete,
         )
+
+    def _refuse(self, doubt: Doubt, light: int, frame_id: int) -> None:
+        """Count an exposure that cannot be used; the first of its kind and light is told."""
+        self.counts.doubts[doubt] += 1
+        if (doubt, light) not in self._told_doubts:
+            self._told_doubts.add((doubt, light))
+            self._report(
+                "light_in_doubt",
+                f"exposures of light {light} are left out ({doubt}), the first is frame {frame_id}: "
+                "compare the lamps' wires with the calibration",
+            )
 
     def _frame_id(self, device_id: int) -> int:
         """An id that only grows. Where a camera was opened anew, what tells lights by its count starts anew too."""

@@ -29,6 +29,7 @@ from edge.core.types import Pixels
 CameraState = Literal["starting", "streaming", "no trigger", "device lost", "failed"]
 _STATES: tuple[CameraState, ...] = get_args(CameraState)
 _PLACE = "/dev/shm"
+MIN_SLOTS = 8
 _TEXT_BYTES = 512
 _HEADER = np.dtype(
     [
@@ -237,6 +238,11 @@ class RingReader:
 _Layout = tuple[int, int, np.dtype[Any], int]
 
 
+def slots_in(megabytes: float, height: int, width: int, dtype: type[np.uint8] | type[np.uint16]) -> int:
+    """How many exposures a ring of so much memory holds, at least MIN_SLOTS."""
+    return max(MIN_SLOTS, int(megabytes * 1e6) // _slot((height, width, np.dtype(dtype), 1)).itemsize)
+
+
 def _slot(layout: _Layout) -> np.dtype[Any]:
     """Pixels first, and every slot on a page of its own."""
     height, width, dtype, _ = layout
@@ -264,7 +270,7 @@ def _reserve(size: int, slots: int) -> int:
         room = free.f_bavail * free.f_frsize
         if size > room:
             raise CameraError(
-                f"camera.ring_slots: {slots} exposures take {size >> 20:,} MiB of shared memory, {_PLACE} has "
+                f"camera.ring_mb: {slots} exposures take {size >> 20:,} MiB of shared memory, {_PLACE} has "
                 f"{room >> 20:,} MiB free: keep fewer, or enlarge {_PLACE}"
             )
         file = os.open(_PLACE, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -275,7 +281,7 @@ def _reserve(size: int, slots: int) -> int:
     except OSError as error:
         os.close(file)
         raise CameraError(
-            f"camera.ring_slots: {size >> 20:,} MiB of shared memory for {slots} exposures cannot be had "
+            f"camera.ring_mb: {size >> 20:,} MiB of shared memory for {slots} exposures cannot be had "
             f"({error.strerror}): keep fewer, or enlarge {_PLACE}"
         ) from error
     return file

@@ -92,7 +92,8 @@ class CameraConfig(_Section, frozen=True):
     files (.cti) or folders of them, besides GENICAM_GENTL64_PATH. `width_px` and `height_px` None: those of the
     calibration. `strobe`: who steps through the lights, the camera's `sequencer` or an external `controller` that
     counts triggers; `trigger`: the input that fires an exposure (the encoder's divided pulses). `encoder_mm_per_count`:
-    web that passes per count of the encoder. `ring_slots`: exposures that may wait to be inspected.
+    web that passes per count of the encoder. `ring_mb`: of memory for exposures that
+    wait to be inspected.
     """
 
     device: str = ""
@@ -104,7 +105,7 @@ class CameraConfig(_Section, frozen=True):
     strobe: Literal["sequencer", "controller"] = "sequencer"
     lights: list[LightConfig] = msgspec.field(default_factory=lambda: [LightConfig()] * 4)
     encoder_mm_per_count: Positive = 0.01
-    ring_slots: Annotated[int, Meta(ge=8, le=4096)] = 128
+    ring_mb: Annotated[float, Meta(ge=0.001, le=1e6)] = 256.0
     simulated: SimulatedConfig = SimulatedConfig()
 
 

@@ -12,6 +12,7 @@ from edge.core.clock import monotonic_ns, utc_now
 from edge.core.config import Config
 from edge.core.types import U8, Alarm, ClassMap, Coverage, Defect, Frame, Strip, Surface
 from edge.defects.joiner import DefectJoiner
+from edge.pipeline.lamp_watch import LampWatch
 from edge.pipeline.latency import Latencies
 from edge.pipeline.ledger import Ledger, Totals
 from edge.pipeline.stages import Stages
@@ -33,6 +34,10 @@ _ALARMS = {
     "encoder_restarts": "the encoder went back by more than a frame: lengths from here on are estimated",
 }
 """What a person is told when the count of that name in `FrameCounts` rises for the first time."""
+_OF_A_LAMP = ("dark", "other_light")
+"""Of these it is told of every lamp."""
+_UNUSABLE = ("incomplete", "no_position", "dark", "other_light")
+"""A frame with which one of these rises is not used."""
 
 
 @dataclass
@@ -98,7 +103,9 @@ class Inspection:
         self._segmenter = Segmenter(backend, model, width, strip_rows, config.segmentation.window_width_px)
         self._joiner = DefectJoiner(model.classes, config.defects, self.pitch_mm, width)
         self._ledger = Ledger(calibration, self.pitch_mm)
-        self._told: set[str] = set()
+        self._told: set[tuple[str, int | None]] = set()
+        self._counted: dict[str, int] = {}
+        self._lamps = LampWatch(calibration)
         self._latencies = Latencies()
         self._stages = Stages(
             [_Passage(empty_surface(strip_rows, width), self._segmenter.empty_map()) for _ in range(PASSAGES)],
@@ -206,10 +213,21 @@ class Inspection:
             self._emit(self._ledger.finish(), passage.read_ns)
 
     def _alarms(self, frame: Frame) -> list[Alarm]:
-        risen = [kind for kind in _ALARMS if kind not in self._told and getattr(self._assembler.counts, kind)]
-        self._told.update(risen)
+        """What this frame shows for the first time, in troubles of a lamp for the first time with this one."""
+        counts = {kind: int(getattr(self._assembler.counts, kind)) for kind in _ALARMS}
+        risen = {
+            (kind, frame.light if kind in _OF_A_LAMP else None)
+            for kind, count in counts.items()
+            if count > self._counted.get(kind, 0)
+        }
+        new = risen - self._told
+        self._counted = counts
+        self._told |= new
         where = f"first seen at frame {frame.frame_id} of light {frame.light}, {frame.encoder_mm:.1f} mm"
-        return [Alarm(kind=kind, since=utc_now(), detail=f"{_ALARMS[kind]}, {where}") for kind in risen]
+        alarms = [Alarm(kind=kind, since=utc_now(), detail=f"{_ALARMS[kind]}, {where}") for kind, _ in new]
+        if not any(kind in _UNUSABLE for kind, _ in risen):
+            alarms += self._lamps.push(frame)
+        return alarms
 
     def _emit(self, bodies: Sequence[Defect | Coverage | Alarm], read_ns: int) -> None:
         if bodies:

@@ -68,6 +68,3 @@ def _frames(line: Line, config: Config, tell: Tell, stop: threading.Event, lengt
             first_mm = frame.encoder_mm if first_mm is None else first_mm
             if left_mm is not None and abs(frame.encoder_mm - first_mm) >= left_mm - 1e-6:
                 break
-        refused = ", ".join(f"{count} for {reason}" for reason, count in camera.counts.doubts.items())
-        if refused:
-            report("light_in_doubt", f"exposures left out: {refused}")

@@ -18,7 +18,9 @@ from harvesters.core import Harvester, ImageAcquirer, ParameterKey, ParameterSet
 from edge.camera.genicam.devices import about, choose, open_harvester
 from edge.camera.genicam.nodes import FAILURES, FeatureNodes, told
 
-BUFFERS = 32
+MIN_BUFFERS, MAX_BUFFERS = 16, 512
+BUFFER_BYTES = 128 << 20
+"""Announced to the producer: a third of a second of 400 MB/s, for a machine that is busy elsewhere."""
 _WAIT_MS = 2
 """The binding keeps Python's lock while it waits for a buffer."""
 _SILENCE_S = 1.0
@@ -37,7 +39,6 @@ class Connection:
             with told(f"{self.device}: cannot be opened"), _interrupt_handler_kept():
                 chunks_by_hand = ParameterSet({ParameterKey.ENABLE_AUTO_CHUNK_DATA_UPDATE: False})
                 self._acquirer: ImageAcquirer = self._harvester.create(found, config=chunks_by_hand)
-                self._acquirer.num_buffers = max(BUFFERS, self._acquirer.min_num_buffers)
                 self._events = next(iter(self._acquirer._new_buffer_event_monitor_dict.values()))
         except BaseException:
             self.close()
@@ -51,8 +52,13 @@ class Connection:
 
     def start(self) -> None:
         with told(f"{self.device}: cannot be started"):
+            self._acquirer.num_buffers = max(self._buffers(), self._acquirer.min_num_buffers)
             self._acquirer.start()
         self._heard_s = time.monotonic()
+
+    def _buffers(self) -> int:
+        image_bytes = int(self.nodes.read("PayloadSize")) if self.nodes.has("PayloadSize") else 0
+        return min(max(BUFFER_BYTES // max(image_bytes, 1), MIN_BUFFERS), MAX_BUFFERS)
 
     def stop(self) -> None:
         with told(f"{self.device}: cannot be stopped"):
