@@ -1,5 +1,8 @@
 """How large a residual of four lights may be before it means that one of them was affected: learnt from the rows."""
 
+from collections.abc import Callable
+from functools import cache
+
 import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
@@ -26,6 +29,7 @@ class Tolerance:
     def __init__(self, matrices: Matrices) -> None:
         self._lights, self._centre_row = matrices.lights, matrices.centre_row
         self._none = len(matrices.lights) != 4
+        self._residuals = _compiled()
         width = matrices.g.shape[2]
         runs = _spread(max(1, width - _RUN + 1), _RUNS)[:, None] + np.arange(min(_RUN, width))
         self._columns = runs.ravel()
@@ -39,7 +43,7 @@ class Tolerance:
         rows = start + _spread(stop - start, _ROWS)
         off_centre = strip.source_row[self._lights[:, None], rows].astype(np.float64) - self._centre_row
         planes = np.ascontiguousarray(strip.planes)
-        residual = _residuals(planes, self._lights, rows, self._columns, off_centre, self._table)
+        residual = self._residuals(planes, self._lights, rows, self._columns, off_centre, self._table)
         known = residual[np.isfinite(residual)]
         if not known.size:
             return MIN_TOLERANCE
@@ -52,38 +56,42 @@ def _spread(count: int, most: int) -> NDArray[np.intp]:
     return (2 * np.arange(taken) + 1) * count // (2 * taken)
 
 
-@njit(
-    types.float64[::1](
-        types.Array(types.float32, 3, "C", readonly=True),
-        types.intp[::1],
-        types.intp[::1],
-        types.intp[::1],
-        types.float64[:, ::1],
-        types.float64[:, ::1],
-    ),
-    nogil=True,
-    cache=True,
-    error_model="numpy",
+_SIGNATURE = types.float64[::1](
+    types.Array(types.float32, 3, "C", readonly=True),
+    types.intp[::1],
+    types.intp[::1],
+    types.intp[::1],
+    types.float64[:, ::1],
+    types.float64[:, ::1],
 )
-def _residuals(planes, lights, rows, columns, off_centre, table):  # type: ignore[no-untyped-def]
-    """|residual| of the pixels at `rows` x `columns` under four lights; `table` (columns, 12 + 12 + 4): inverse (3, 4),
-    g_per_row (4, 3), checksum (4)."""
-    out = np.empty(rows.size * columns.size)
-    for i in range(rows.size):
-        for j in range(columns.size):
-            m = table[j]
-            raw_x = raw_y = raw_z = x = y = z = s = 0.0
-            for k in range(4):
-                q = planes[lights[k], rows[i], columns[j]]
-                raw_x += m[k] * q
-                raw_y += m[4 + k] * q
-                raw_z += m[8 + k] * q
-            for k in range(4):
-                drift = m[12 + 3 * k] * raw_x + m[13 + 3 * k] * raw_y + m[14 + 3 * k] * raw_z
-                q = planes[lights[k], rows[i], columns[j]] - off_centre[k, i] * drift
-                x += m[k] * q
-                y += m[4 + k] * q
-                z += m[8 + k] * q
-                s += m[24 + k] * q
-            out[i * columns.size + j] = abs(s) / np.sqrt(x * x + y * y + z * z)
-    return out
+
+
+@cache
+def _compiled() -> Callable[..., NDArray[np.float64]]:
+    """The sampler; compiles, or loads what was compiled."""
+
+    @njit(_SIGNATURE, nogil=True, cache=True, error_model="numpy")
+    def residuals(planes, lights, rows, columns, off_centre, table):  # type: ignore[no-untyped-def]
+        """|residual| of the pixels at `rows` x `columns` under four lights; `table` (columns, 12 + 12 + 4): inverse
+        (3, 4), g_per_row (4, 3), checksum (4)."""
+        out = np.empty(rows.size * columns.size)
+        for i in range(rows.size):
+            for j in range(columns.size):
+                m = table[j]
+                raw_x = raw_y = raw_z = x = y = z = s = 0.0
+                for k in range(4):
+                    q = planes[lights[k], rows[i], columns[j]]
+                    raw_x += m[k] * q
+                    raw_y += m[4 + k] * q
+                    raw_z += m[8 + k] * q
+                for k in range(4):
+                    drift = m[12 + 3 * k] * raw_x + m[13 + 3 * k] * raw_y + m[14 + 3 * k] * raw_z
+                    q = planes[lights[k], rows[i], columns[j]] - off_centre[k, i] * drift
+                    x += m[k] * q
+                    y += m[4 + k] * q
+                    z += m[8 + k] * q
+                    s += m[24 + k] * q
+                out[i * columns.size + j] = abs(s) / np.sqrt(x * x + y * y + z * z)
+        return out
+
+    return residuals
