@@ -40,6 +40,11 @@ app.command(
     name="quantise",
     help="Write a model in 8-bit integers, with what that costs. Needs the extra [train].",
 )
+app.command(
+    "calibration.network.commands:cost",
+    name="cost",
+    help="What each layer of a network costs in arithmetic and memory. Needs the extra [train].",
+)
 dataset = App(name="dataset", help="Look at the data a network is to learn from.")
 app.command(dataset)
 dataset.command(

@@ -4,7 +4,9 @@ import shlex
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from edge.core.errors import ConfigError, MissingExtra
 
@@ -165,6 +167,52 @@ def quantise(
     write_info(out, proto, info)
     _print_accuracy(out, info)
     return 0 if info.within_budget("int8") else 1
+
+
+def cost(
+    checkpoint: Path | None = None,
+    *,
+    patch: int = 256,
+    batch: int = 16,
+    features: int = 32,
+    channels: int = len(CHANNELS),
+    classes: int = 5,
+    json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """Print what each layer of a network costs: kernels, activations, parameters, arithmetic, memory.
+
+    Parameters
+    ----------
+    checkpoint
+        File with the ending .pt that `train` keeps beside its model; without it, an untrained network.
+    patch
+        Side of a square patch in pixels.
+    batch
+        Patches at a time.
+    features
+        Channels of an untrained network's first level.
+    channels
+        Channels that an untrained network sees.
+    classes
+        Classes that an untrained network tells apart.
+    json
+        Print the layers as one JSON object and nothing else.
+    """
+    _require_torch()
+    import msgspec
+
+    from calibration.network.checkpoint import load_checkpoint
+    from calibration.network.cost import cost_of, cost_text
+    from calibration.network.unet import GRID, UNet
+
+    if patch < GRID or patch % GRID:
+        raise ConfigError(f"--patch {patch}: must be a multiple of {GRID}")
+    if min(batch, features, channels, classes) < 1:
+        raise ConfigError("--batch, --features, --channels and --classes must be 1 or more")
+    network = UNet(channels, classes, features) if checkpoint is None else load_checkpoint(checkpoint)
+    found = cost_of(network, network.shape[0], patch, batch)
+    print(msgspec.json.encode(found).decode() if json else cost_text(found))
+    return 0
 
 
 def _write(network: object, out: Path, command: str, webs: int, length_mm: float, width_px: int) -> None:
