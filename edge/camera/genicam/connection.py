@@ -18,7 +18,7 @@ from harvesters.core import Harvester, ImageAcquirer, ParameterKey, ParameterSet
 from edge.camera.genicam.devices import about, choose, open_harvester
 from edge.camera.genicam.nodes import FAILURES, FeatureNodes, told
 
-MIN_BUFFERS, MAX_BUFFERS = 16, 512
+MIN_BUFFERS, MAX_BUFFERS = 16, 256
 BUFFER_BYTES = 128 << 20
 """Announced to the producer: a third of a second of 400 MB/s, for a machine that is busy elsewhere."""
 _WAIT_MS = 2
