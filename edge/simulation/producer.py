@@ -2,14 +2,13 @@
 
 import fcntl
 import hashlib
-import mmap
 import os
 import shutil
 import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,13 @@ from edge.simulation.camera import StrobedCamera
 from edge.simulation.gentl import features
 
 FILM_VARIABLE = "FOILSIGHT_FILM"
+"""Names the film; several, as in a search path, are as many cameras, with serial numbers from 1 on."""
+Transport = Literal["Custom", "GEV", "U3V"]
 _SOURCES = Path(features.__file__).parent
 _FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread")
-_HEADER = struct.Struct("<8s6I5q")
+_HEADER = struct.Struct("<8s8I5q")
 _FAULT = struct.Struct("<2i2qd")
-_MOST_FAULTS = 64
+_PAGE, _MOST_FAULTS = 4096, 64
 _KINDS = get_args(FrameFaultKind) + get_args(CameraFaultKind)
 _TIMED = ("trigger_stops", "device_lost", "hang")
 
@@ -77,16 +78,19 @@ def write_film(
     repeats: bool = False,
     faults: FaultScript | None = None,
     progress: Callable[[float], None] = lambda _mm: None,
+    *,
+    transport: Transport = "Custom",
+    padding_bytes: int = 0,
 ) -> None:
     """Render every exposure under every light for the producer to play; see `film.h` for the file.
 
     `frames_per_s` 0: as fast as they are taken. With `repeats` the film begins anew where it ends, as if spliced.
-    Raises CameraError where there is no room for it.
+    The camera is on a transport layer of this type and sends `padding_bytes` after each line of an image. Raises
+    CameraError where there is no room for it.
     """
     height, width, lights = web.rig.height_px, web.web.width_px, len(web.rig.lights)
-    dtype = np.dtype(np.uint8 if web.rig.bits == 8 else np.uint16)
     triggers = web.frame_count
-    images_at = mmap.PAGESIZE * (1 + -(-triggers * 8 // mmap.PAGESIZE))
+    images_at = _PAGE * (1 + -(-triggers * 8 // _PAGE))
     counts = np.zeros(triggers, np.int64)
     interval_ns = round(1e9 / frames_per_s) if frames_per_s else 0
     try:
@@ -97,7 +101,7 @@ def write_film(
                 for frame in exposures:
                     film.write(frame.pixels.tobytes())
                 progress(exposures[0].encoder_mm)
-            film.seek(mmap.PAGESIZE)
+            film.seek(_PAGE)
             film.write(counts.tobytes())
             film.seek(0)
             a_round = int(counts[-1] + counts[1] - 2 * counts[0]) if triggers > 1 else 0
@@ -112,10 +116,12 @@ def write_film(
                     b"FOILFILM",
                     width,
                     height,
-                    dtype.itemsize,
+                    web.rig.bits,
                     triggers,
                     lights,
                     repeats,
+                    list(features.TRANSPORTS).index(transport),
+                    padding_bytes,
                     interval_ns,
                     a_round,
                     len(compiled),

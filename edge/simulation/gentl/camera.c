@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "camera.h"
 
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -28,6 +28,17 @@ Buffer *queue_take(Queue *queue) {
     return buffer;
 }
 
+size_t buffer_bytes(const Buffer *buffer) {
+    size_t whole = image_bytes(&buffer->shape);
+    if (buffer->incomplete) return whole / 2;
+    return buffer->has_chunks ? chunked_bytes(&buffer->shape, buffer->chunks) : whole;
+}
+
+void buffer_free(Buffer *buffer) {
+    if (buffer->owned) free(buffer->base);
+    free(buffer);
+}
+
 static int64_t get(const Camera *camera, int at) {
     int64_t value;
     memcpy(&value, camera->memory + at, sizeof value);
@@ -42,45 +53,65 @@ static double get_float(const Camera *camera, int at) {
 
 static void put(Camera *camera, int at, int64_t value) { memcpy(camera->memory + at, &value, sizeof value); }
 static void put_float(Camera *camera, int at, double value) { memcpy(camera->memory + at, &value, sizeof value); }
-static void put_text(Camera *camera, int at, const char *text) { strncpy((char *)camera->memory + at, text, 63); }
+static void put_text(Camera *camera, int at, const char *text) { snprintf((char *)camera->memory + at, 64, "%s", text); }
 
 static void power_on(Camera *camera) {
     const Film *film = camera->film;
+    uint32_t native = film->bits == 8 ? F_MONO8 : film->bits == 10 ? F_MONO10 : film->bits == 12 ? F_MONO12 : F_MONO16;
+    put(camera, R_DEVICETLTYPE, film->transport);
+    put(camera, R_WIDTHMAX, film->width);
+    put(camera, R_HEIGHTMAX, film->height);
     put(camera, R_WIDTH, film->width);
     put(camera, R_HEIGHT, film->height);
-    put(camera, R_PIXELFORMAT, film->bytes_per_pixel == 1 ? 0x01080001 : 0x01100005);
-    put(camera, R_TRIGGERMODE, 0);
-    put(camera, R_SEQUENCERMODE, 0);
-    put(camera, R_SEQUENCERCONFIGURATIONMODE, 0);
-    put(camera, R_USEROUTPUTVALUEALL, 0);
-    put(camera, R_CHUNKMODEACTIVE, 0);
+    put(camera, R_PIXELFORMAT, native);
     put_float(camera, R_EXPOSURETIME, 20.0);
-    put_float(camera, R_GAIN, 0.0);
-    memset(camera->set, 0, sizeof camera->set);
-    memset(camera->chunk_enabled, 0, sizeof camera->chunk_enabled);
 }
 
-void camera_init(Camera *camera, Film *film, const char *id) {
+void camera_init(Camera *camera, Film *film, const char *id, const char *serial) {
+    *camera = (Camera){.film = film};
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&camera->lock, NULL);
     pthread_cond_init(&camera->changed, &monotonic);
-    camera->film = film;
+    pthread_condattr_destroy(&monotonic);
     put_text(camera, R_DEVICEVENDORNAME, "Foilsight");
     put_text(camera, R_DEVICEMODELNAME, "StrobedCamera");
-    put_text(camera, R_DEVICESERIALNUMBER, "1");
+    put_text(camera, R_DEVICESERIALNUMBER, serial);
     put_text(camera, R_DEVICEID, id);
     power_on(camera);
+}
+
+void camera_forget_buffers(Camera *camera) {
+    for (Buffer *next, *buffer = camera->announced; buffer; buffer = next) {
+        next = buffer->next;
+        buffer_free(buffer);
+    }
+    camera->announced = NULL;
+    camera->announced_count = 0;
+    camera->input = camera->output = (Queue){0};
+}
+
+void camera_free(Camera *camera) {
+    camera_stop(camera);
+    camera_forget_buffers(camera);
+    pthread_cond_destroy(&camera->changed);
+    pthread_mutex_destroy(&camera->lock);
+    film_close(camera->film);
 }
 
 bool camera_is_lost(const Camera *camera) {
     return film_faults(camera->film, film_trigger_at(camera->film, now_ns()), -1).on[DEVICE_LOST];
 }
 
+Shape camera_shape(const Camera *camera) {
+    return (Shape){format_of(get(camera, R_PIXELFORMAT)), (uint32_t)get(camera, R_WIDTH),
+                   (uint32_t)get(camera, R_HEIGHT), camera->film->padding_bytes};
+}
+
 size_t camera_payload(const Camera *camera) {
-    size_t image = (size_t)get(camera, R_WIDTH) * (size_t)get(camera, R_HEIGHT) * camera->film->bytes_per_pixel;
-    return image + (get(camera, R_CHUNKMODEACTIVE) ? 8 * CHUNKS : 0);
+    Shape shape = camera_shape(camera);
+    return get(camera, R_CHUNKMODEACTIVE) ? chunked_bytes(&shape, camera->chunks) : image_bytes(&shape);
 }
 
 GC_ERROR camera_read(Camera *camera, uint64_t address, void *to, size_t size) {
@@ -88,7 +119,7 @@ GC_ERROR camera_read(Camera *camera, uint64_t address, void *to, size_t size) {
     if (camera_is_lost(camera)) return GC_ERR_IO;
     pthread_mutex_lock(&camera->lock);
     put(camera, R_PAYLOADSIZE, (int64_t)camera_payload(camera));
-    put(camera, R_CHUNKENABLE, camera->chunk_enabled[get(camera, R_CHUNKSELECTOR) % CHUNKS]);
+    put(camera, R_CHUNKENABLE, camera->chunks >> get(camera, R_CHUNKSELECTOR) & 1);
     memcpy(to, camera->memory + address, size);
     pthread_mutex_unlock(&camera->lock);
     return GC_ERR_SUCCESS;
@@ -111,29 +142,41 @@ static void load_set(Camera *camera, int64_t number) {
 }
 
 static bool acceptable(const Camera *camera, uint64_t address, int64_t value) {
+    const Film *film = camera->film;
+    const Format *format = format_of(value);
     switch (address) {
-    case R_WIDTH: return value >= 16 && value <= camera->film->width && value % 4 == 0;
-    case R_HEIGHT: return value >= 8 && value <= camera->film->height;
-    case R_PIXELFORMAT: return (value == 0x01080001) == (camera->film->bytes_per_pixel == 1);
+    case R_WIDTH: return value >= 16 && value <= film->width && value % 4 == 0;
+    case R_HEIGHT: return value >= 8 && value <= film->height;
+    case R_PIXELFORMAT: return format && (format->packing != PAIRS || film->transport == GEV);
     case R_SEQUENCERSETSELECTOR: case R_SEQUENCERSETNEXT: case R_SEQUENCERSETSTART: return value >= 0 && value < SETS;
     case R_CHUNKSELECTOR: return value >= 0 && value < CHUNKS;
     default: return true;
     }
 }
 
+/* What says how large a buffer must be stays as it is while buffers are filled. */
+static bool locked(const Camera *camera, uint64_t address) {
+    switch (address) {
+    case R_WIDTH: case R_HEIGHT: case R_PIXELFORMAT: case R_CHUNKMODEACTIVE: case R_CHUNKENABLE: return camera->grabbing;
+    default: return false;
+    }
+}
+
 GC_ERROR camera_write(Camera *camera, uint64_t address, const void *from, size_t size) {
-    if (size > MEMORY_BYTES || address > MEMORY_BYTES - size) return GC_ERR_INVALID_ADDRESS;
+    int64_t value;
+    if (size != sizeof value || address % size || address > MEMORY_BYTES - size) return GC_ERR_INVALID_ADDRESS;
     if (camera_is_lost(camera)) return GC_ERR_IO;
-    int64_t value = 0;
-    memcpy(&value, from, size < 8 ? size : 8);
+    memcpy(&value, from, size);
     if (!acceptable(camera, address, value)) return GC_ERR_INVALID_PARAMETER;
+    if (locked(camera, address)) return GC_ERR_ACCESS_DENIED;
     pthread_mutex_lock(&camera->lock);
-    memcpy(camera->memory + address, from, size);
+    put(camera, (int)address, value);
+    uint32_t chunk = 1u << get(camera, R_CHUNKSELECTOR);
+    if (address == R_CHUNKENABLE) camera->chunks = value ? camera->chunks | chunk : camera->chunks & ~chunk;
     if (address == R_SEQUENCERSETSAVE) save_set(camera, get(camera, R_SEQUENCERSETSELECTOR));
     if (address == R_SEQUENCERSETLOAD) load_set(camera, get(camera, R_SEQUENCERSETSELECTOR));
     static const int commands[] = {R_SEQUENCERSETSAVE, R_SEQUENCERSETLOAD, R_ACQUISITIONSTART, R_ACQUISITIONSTOP};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) put(camera, commands[i], 0);
-    if (address == R_CHUNKENABLE) camera->chunk_enabled[get(camera, R_CHUNKSELECTOR)] = value != 0;
     pthread_mutex_unlock(&camera->lock);
     return GC_ERR_SUCCESS;
 }
@@ -154,69 +197,48 @@ static int light_of(const Film *film, int64_t outputs) {
     return -1;
 }
 
-static void paint(const Camera *camera, Buffer *buffer, int64_t trigger, int light, double strength) {
-    const Film *film = camera->film;
-    size_t bytes = film->bytes_per_pixel, row = buffer->width * bytes, film_row = film->width * bytes;
-    if (light < 0) {
-        memset(buffer->base, 0, row * buffer->height);
-        return;
-    }
-    const uint8_t *image = film_image(film, trigger, light);
-    for (uint32_t r = 0; r < buffer->height; r++) memcpy(buffer->base + r * row, image + r * film_row, row);
-    if (strength >= 1.0) return;
-    uint32_t part = (uint32_t)(fmax(0.0, strength) * 65536);
-    size_t pixels = (size_t)buffer->width * buffer->height;
-    if (bytes == 1)
-        for (size_t i = 0; i < pixels; i++) buffer->base[i] = (uint8_t)(buffer->base[i] * part >> 16);
-    else
-        for (size_t i = 0; i < pixels; i++) {
-            uint16_t *pixel = (uint16_t *)buffer->base + i;
-            *pixel = (uint16_t)((uint64_t)*pixel * part >> 16);
-        }
+static void wait_until(Camera *camera, int64_t due_ns) {
+    struct timespec due = {due_ns / 1000000000LL, due_ns % 1000000000LL};
+    while (camera->grabbing && now_ns() < due_ns) pthread_cond_timedwait(&camera->changed, &camera->lock, &due);
 }
 
-static void write_chunks(const Camera *camera, Buffer *buffer, const Exposure *exposure, int64_t trigger) {
-    uint8_t *at = buffer->base + (size_t)buffer->width * buffer->height * buffer->bytes_per_pixel;
-    int64_t whole[CHUNKS] = {[CHUNK_FRAMEID] = (int64_t)buffer->frame_id, [CHUNK_TIMESTAMP] = (int64_t)buffer->timestamp_ns,
-                             [CHUNK_SEQUENCERSETACTIVE] = exposure->set, [CHUNK_LINESTATUSALL] = exposure->outputs,
-                             [CHUNK_ENCODERVALUE] = film_count(camera->film, trigger)};
-    memcpy(at, whole, sizeof whole);
-    memcpy(at + 8 * CHUNK_EXPOSURETIME, &exposure->exposure_us, 8);
-    memcpy(at + 8 * CHUNK_GAIN, &exposure->gain_db, 8);
+static void tell(const Camera *camera, const Buffer *buffer, const Exposure *exposure, int64_t trigger) {
+    int64_t count = film_count(camera->film, trigger);
+    const void *values[CHUNKS] = {
+        [CHUNK_FRAMEID] = &buffer->frame_id,         [CHUNK_TIMESTAMP] = &buffer->timestamp_ns,
+        [CHUNK_SEQUENCERSETACTIVE] = &exposure->set, [CHUNK_LINESTATUSALL] = &exposure->outputs,
+        [CHUNK_ENCODERVALUE] = &count,               [CHUNK_EXPOSURETIME] = &exposure->exposure_us,
+        [CHUNK_GAIN] = &exposure->gain_db,
+    };
+    write_chunks(&buffer->shape, buffer->chunks, values, camera->film->transport, buffer->base);
 }
 
+/* Of an incomplete image the first half has come, and no chunks. */
 static void deliver(Camera *camera, const Exposure *exposure, int64_t trigger, int light, const Struck *struck) {
     Buffer *buffer = queue_take(&camera->input);
     if (!buffer) {
         camera->underruns++;
         return;
     }
-    buffer->queued = false;
-    buffer->width = (uint32_t)get(camera, R_WIDTH);
-    buffer->height = (uint32_t)get(camera, R_HEIGHT);
-    buffer->format = (uint32_t)get(camera, R_PIXELFORMAT);
-    buffer->bytes_per_pixel = camera->film->bytes_per_pixel;
-    buffer->has_chunks = get(camera, R_CHUNKMODEACTIVE) != 0;
-    buffer->incomplete = struck->on[INCOMPLETE] || struck->on[HANG];
+    buffer->shape = camera_shape(camera);
+    buffer->incomplete = struck->on[INCOMPLETE] || struck->on[HANG] || buffer->size < camera_payload(camera);
+    buffer->has_chunks = get(camera, R_CHUNKMODEACTIVE) && !buffer->incomplete;
+    buffer->chunks = camera->chunks;
     buffer->frame_id = camera->frame_id;
     buffer->timestamp_ns = (uint64_t)now_ns();
     double strength = struck->on[DARK] ? struck->value[DARK] : 1.0;
     if (struck->on[LAMP_DYING]) strength *= 1.0 - struck->value[LAMP_DYING];
     pthread_mutex_unlock(&camera->lock);
-    paint(camera, buffer, trigger, light, strength);
-    if (buffer->incomplete) memset(buffer->base + camera_payload(camera) / 2, 0, camera_payload(camera) / 4);
-    if (buffer->has_chunks) write_chunks(camera, buffer, exposure, trigger);
-    if (struck->on[LATE]) nanosleep(&(struct timespec){0, (long)(struck->value[LATE] * 1e9) % 1000000000L}, NULL);
+    Shape part = buffer->shape;
+    if (buffer->incomplete) part.height /= 2;
+    if (buffer->size >= image_bytes(&part)) paint(camera->film, &part, trigger, light, strength, buffer->base);
+    if (buffer->has_chunks) tell(camera, buffer, exposure, trigger);
     pthread_mutex_lock(&camera->lock);
-    buffer->delivered = true;
+    if (struck->on[LATE]) wait_until(camera, now_ns() + (int64_t)(struck->value[LATE] * 1e9));
+    buffer->filled = true;
     queue_put(&camera->output, buffer);
     camera->delivered++;
     pthread_cond_broadcast(&camera->changed);
-}
-
-static void wait_until(Camera *camera, int64_t due_ns) {
-    struct timespec due = {due_ns / 1000000000LL, due_ns % 1000000000LL};
-    while (camera->grabbing && now_ns() < due_ns) pthread_cond_timedwait(&camera->changed, &camera->lock, &due);
 }
 
 /* The next trigger as it comes, -1 where acquisition has ended. In real time a camera that was away missed some. */

@@ -7,25 +7,43 @@ string, and lies where its place in the table says.
 from dataclasses import dataclass
 from xml.sax.saxutils import quoteattr
 
-PIXEL_FORMATS = {"Mono8": 0x01080001, "Mono10": 0x01100003, "Mono12": 0x01100005, "Mono16": 0x01100007}
+PIXEL_FORMATS = {
+    "Mono8": 0x01080001,
+    "Mono10": 0x01100003,
+    "Mono12": 0x01100005,
+    "Mono16": 0x01100007,
+    "Mono10p": 0x010A0046,
+    "Mono12p": 0x010C0047,
+    "Mono10Packed": 0x010C0004,
+    "Mono12Packed": 0x010C0006,
+}
+"""By their names in the PFNC 2.4 (GenICam Pixel Format Naming Convention)."""
+TRANSPORTS = {"Custom": "Custom", "GEV": "GigEVision", "U3V": "USB3Vision"}
+"""Types of transport layer, by their names in GenTL and in the SFNC."""
+_ONLY_ON_GEV = ("Mono10Packed", "Mono12Packed")
 _REGISTER_BYTES, _STRING_BYTES = 8, 64
 
 
 @dataclass(frozen=True)
 class Feature:
-    """`kind` integer, float, string, boolean, command, or enumeration of `entries`; `writable`, between `low` and
-    `high`; `selected_by`: the feature that says which of several registers is meant, in C."""
+    """`kind` integer, float, string, boolean, command, or enumeration of `entries`; `writable`, from `low` to `high`
+    (a number, or the feature that holds it) in steps; `selects`: the features of which it says which is meant."""
 
     name: str
     kind: str
     writable: bool = False
     entries: tuple[tuple[str, int], ...] = ()
     low: float = 0
-    high: float = 1 << 40
+    high: float | str = 1 << 40
+    step: int = 1
     selects: tuple[str, ...] = ()
 
 
 MODULES = ("TLSystem", "TLInterface", "TLDevice", "TLDataStream")
+_ON_GEV = (
+    '<IntSwissKnife Name="OnGigEVision"><pVariable Name="TYPE">DeviceTLTypeReg</pVariable>'
+    f"<Formula>TYPE = {list(TRANSPORTS).index('GEV')}</Formula></IntSwissKnife>"
+)
 _OFF_ON = (("Off", 0), ("On", 1))
 CHUNKS = (
     ("FrameID", "integer"),
@@ -42,8 +60,11 @@ FEATURES = (
     Feature("DeviceModelName", "string"),
     Feature("DeviceSerialNumber", "string"),
     Feature("DeviceID", "string"),
-    Feature("Width", "integer", True, low=16, high=16384),
-    Feature("Height", "integer", True, low=8, high=4096),
+    Feature("DeviceTLType", "enumeration", entries=tuple((name, at) for at, name in enumerate(TRANSPORTS.values()))),
+    Feature("WidthMax", "integer"),
+    Feature("HeightMax", "integer"),
+    Feature("Width", "integer", True, low=16, high="WidthMax", step=4),
+    Feature("Height", "integer", True, low=8, high="HeightMax"),
     Feature("PayloadSize", "integer"),
     Feature("PixelFormat", "enumeration", True, tuple(PIXEL_FORMATS.items())),
     Feature("AcquisitionMode", "enumeration", True, (("Continuous", 0),)),
@@ -91,6 +112,7 @@ def header() -> str:
     """The registers for C."""
     lines = ["#pragma once", "enum {"]
     lines += [f"    R_{name.upper()} = {at:#x}," for name, at in addresses().items()]
+    lines += [f"    F_{name.upper()} = {code:#x}," for name, code in PIXEL_FORMATS.items()]
     lines += [f"    CHUNK_{name.upper()} = {number}," for number, (name, _) in enumerate(CHUNKS)]
     lines += [f"    CHUNKS = {len(CHUNKS)},", f"    SETS = {SETS},", "    MEMORY_BYTES = 0x1000,", "};"]
     return "\n".join(lines) + "\n"
@@ -102,6 +124,7 @@ def description() -> str:
     nodes = [_node(feature, registers[feature.name]) for feature in FEATURES]
     nodes += [_chunk(number, name, kind) for number, (name, kind) in enumerate(CHUNKS)]
     names = [feature.name for feature in FEATURES] + [f"Chunk{name}" for name, _ in CHUNKS]
+    nodes.append(_ON_GEV)
     root = "".join(f"<pFeature>{name}</pFeature>" for name in names)
     return _document("StrobedCamera", f"{_category(root)}\n" + "\n".join(nodes), "Device")
 
@@ -138,10 +161,7 @@ def _node(feature: Feature, address: int) -> str:
     value = f"<pValue>{register}</pValue>"
     selects = "".join(f"<pSelected>{name}</pSelected>" for name in feature.selects)
     if feature.kind == "enumeration":
-        entries = "".join(
-            f"<EnumEntry Name={quoteattr(entry)} NameSpace='Standard'><Value>{number}</Value></EnumEntry>"
-            for entry, number in feature.entries
-        )
+        entries = "".join(_entry(name, number) for name, number in feature.entries)
         node = f'<Enumeration Name="{feature.name}" NameSpace="Standard">{entries}{value}{selects}</Enumeration>'
     else:
         tag = _TAGS[feature.kind]
@@ -150,13 +170,19 @@ def _node(feature: Feature, address: int) -> str:
         elif feature.kind == "boolean":
             value += "<OnValue>1</OnValue><OffValue>0</OffValue>"
         elif feature.writable:
-            value += (
-                f"<Min>{feature.low:g}</Min><Max>{feature.high:g}</Max>"
-                if feature.kind == "float"
-                else (f"<Min>{int(feature.low)}</Min><Max>{int(feature.high)}</Max>")
-            )
+            value += _limits(feature)
         node = f'<{tag} Name="{feature.name}" NameSpace="Standard">{value}</{tag}>'
     return node + "\n" + _register(register, feature.kind, address, mode, "Device")
+
+
+def _limits(feature: Feature) -> str:
+    high = f"<pMax>{feature.high}</pMax>" if isinstance(feature.high, str) else f"<Max>{feature.high}</Max>"
+    return f"<Min>{feature.low}</Min>{high}" + (f"<Inc>{feature.step}</Inc>" if feature.kind == "integer" else "")
+
+
+def _entry(name: str, number: int) -> str:
+    where = "<pIsImplemented>OnGigEVision</pIsImplemented>" if name in _ONLY_ON_GEV else ""
+    return f"<EnumEntry Name={quoteattr(name)} NameSpace='Standard'>{where}<Value>{number}</Value></EnumEntry>"
 
 
 def _register(name: str, kind: str, address: int, mode: str, port: str) -> str:

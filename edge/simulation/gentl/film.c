@@ -13,26 +13,35 @@ static size_t images_at(const Film *film) {
     return PAGE + (counts + PAGE - 1) / PAGE * PAGE;
 }
 
-static size_t image_bytes(const Film *film) { return (size_t)film->width * film->height * film->bytes_per_pixel; }
+size_t film_pixel_bytes(const Film *film) { return film->bits == 8 ? 1 : 2; }
+
+static size_t one_image_bytes(const Film *film) { return (size_t)film->width * film->height * film_pixel_bytes(film); }
+
+static size_t film_bytes(const Film *film) {
+    return images_at(film) + one_image_bytes(film) * film->triggers * film->lights;
+}
 
 Film *film_open(const char *path) {
-    int file = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    int file = open(path, O_RDWR | O_CLOEXEC);
+    if (file < 0) return NULL;
     struct stat status;
-    if (file < 0 || fstat(file, &status) < 0 || status.st_size < PAGE) return NULL;
-    Film *film = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    bool has_header = fstat(file, &status) == 0 && status.st_size >= PAGE;
+    size_t size = (size_t)status.st_size;
+    Film *film = has_header ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0) : MAP_FAILED;
     close(file);
     if (film == MAP_FAILED) return NULL;
-    size_t needed = images_at(film) + image_bytes(film) * film->triggers * film->lights;
-    if (memcmp(film->magic, "FOILFILM", 8) != 0 || film->triggers == 0 || (size_t)status.st_size < needed) {
-        munmap(film, (size_t)status.st_size);
-        return NULL;
-    }
-    return film;
+    if (memcmp(film->magic, "FOILFILM", 8) == 0 && film->transport <= U3V && film->triggers && film->lights
+        && film_bytes(film) == size)
+        return film;
+    munmap(film, size);
+    return NULL;
 }
+
+void film_close(Film *film) { munmap(film, film_bytes(film)); }
 
 const uint8_t *film_image(const Film *film, int64_t trigger, int light) {
     size_t number = (size_t)(trigger % film->triggers) * film->lights + (size_t)light;
-    return (const uint8_t *)film + images_at(film) + number * image_bytes(film);
+    return (const uint8_t *)film + images_at(film) + number * one_image_bytes(film);
 }
 
 /* A jump stays, jitter is of one exposure: a normal deviate by Box and Muller from a hash of the trigger. */
