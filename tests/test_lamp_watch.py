@@ -66,8 +66,8 @@ def test_half_a_percent_is_nothing_to_stop_for() -> None:
     assert watched(dimmed(1, 0.995)) == []
 
 
-def test_a_lamp_that_loses_a_third_is_named_within_two_hundred_millimetres() -> None:
-    alarm = watched(dimmed(2, 0.66, at_mm=1000.0))[0]
+def test_a_lamp_that_loses_most_of_its_light_is_named_within_two_hundred_millimetres() -> None:
+    (alarm,) = watched(dimmed(2, 0.3, at_mm=1000.0))
     assert alarm.kind == "lamp_drifts" and "light 2 gives" in alarm.detail
     assert 1000 < float(alarm.detail.rsplit("before ", 1)[1].removesuffix(" mm")) < 1205
 

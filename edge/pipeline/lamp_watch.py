@@ -95,7 +95,7 @@ class LampWatch:
 
 
 class _Average:
-    """Mean level of each light over a stretch; `first` is that of all lights over the first stretch."""
+    """Mean level of each light over a stretch; `first` is the brightest one's over the first stretch."""
 
     def __init__(self, stretch: Stretch, lights: int) -> None:
         self.stretch = stretch
@@ -112,14 +112,14 @@ class _Average:
         if frame.encoder_mm - self._from_mm < self.stretch.length_mm or (self._frames < _LEAST_FRAMES).any():
             return None
         levels: F64 = self._sums / self._frames
-        self.first = float(levels.mean()) if self.first is None else self.first
+        self.first = float(levels.max()) if self.first is None else self.first
         self._from_mm = frame.encoder_mm
         self._sums[:], self._frames[:] = 0, 0
         return levels
 
 
 def _dim(levels: F64, first: float | None) -> Iterator[tuple[str, str]]:
-    """All lamps together against the first web."""
-    loss = 0.0 if first is None else 1 - float(levels.mean()) / first
+    """Even the brightest lamp against the first web."""
+    loss = 0.0 if first is None else 1 - float(levels.max()) / first
     if loss > MAX_LOSS:
-        yield "lamps_dim", f"all lamps together give {100 * loss:.0f} % less light than at first, or the web is darker"
+        yield "lamps_dim", f"all lamps give {100 * loss:.0f} % less light than at first, or more, or the web is darker"
