@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from edge.camera.genicam import GenICamCamera, discover
 from edge.camera.genicam.devices import open_harvester
 from edge.camera.shot import Shot
+from edge.camera.unpack import BY_NAME
 from edge.core.config import CameraConfig, LightConfig
+from edge.core.errors import CameraError
 from edge.simulation.camera import Rig, StrobedCamera
 from edge.simulation.planting import PRODUCTION
 from edge.simulation.producer import FILM_VARIABLE, Transport, producer, write_film
@@ -118,3 +120,46 @@ def test_cameras_of_one_producer_stream_beside_each_other(compiled: Path, three:
     finally:
         harvester.reset()
         signal.signal(signal.SIGINT, before)
+
+
+FORMATS = ["Mono8", "Mono10", "Mono12", "Mono16", "Mono10p", "Mono12p", "Mono10Packed", "Mono12Packed"]
+
+
+@pytest.mark.parametrize("padding_bytes", [0, 3])
+@pytest.mark.parametrize("name", FORMATS)
+def test_one_film_in_every_pixel_format(filmed: Filmed, name: str, padding_bytes: int) -> None:
+    """The counts of the film in as many bits as the format has, whatever way they are packed."""
+    web = dataclasses.replace(WEB, rig=Rig(height_px=75, bits=12), length_mm=8.0)
+    config = msgspec.structs.replace(
+        filmed(web, transport="GEV", padding_bytes=padding_bytes), pixel_format=name, width_px=52, height_px=33
+    )
+    with GenICamCamera(config) as camera:
+        found = shots(camera, 3)
+    bits = BY_NAME[name].bits
+    for shot, frame in zip(found, web.frames(), strict=False):
+        expected = frame.pixels[:33, :52].astype(int)
+        np.testing.assert_array_equal(shot.pixels, expected >> 12 - bits if bits < 12 else expected << bits - 12)
+        assert shot.active_set == frame.light
+    assert len(found) == 3
+
+
+def refusal(config: CameraConfig, **changed: object) -> str:
+    with pytest.raises(CameraError) as error, GenICamCamera(msgspec.structs.replace(config, **changed)):
+        pass
+    return str(error.value)
+
+
+def test_formats_of_gige_vision_are_on_no_other_transport(filmed: Filmed) -> None:
+    refused = refusal(filmed(transport="U3V"), pixel_format="Mono12Packed")
+    assert "does not accept PixelFormat = Mono12Packed" in refused
+
+
+def test_sizes_beyond_what_the_camera_states_are_refused_and_the_limits_told(filmed: Filmed) -> None:
+    config = filmed()
+    assert "from 16 to 100 in steps of 4" in refusal(config, width_px=104)
+    assert "from 16 to 100 in steps of 4" in refusal(config, width_px=98)
+    assert "from 8 to 75 in steps of 1" in refusal(config, height_px=76)
+    assert "from 8 to 75" in refusal(config, height_px=4)
+    with GenICamCamera(msgspec.structs.replace(config, width_px=96, height_px=8)) as camera:
+        (shot,) = shots(camera, 1)
+    np.testing.assert_array_equal(shot.pixels, SEEN[0][:8, :96])
