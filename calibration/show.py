@@ -148,7 +148,7 @@ def _figures(calibration: Calibration, quality: Quality) -> list[tuple[str, str,
         ("lights", f"{calibration.lights}", ""),
         ("image", f"{calibration.width} × {calibration.height} px", ""),
         ("pitch", "unknown" if pitch_mm is None else f"{pitch_mm * 1000:.4g} µm", "" if pitch_mm else "warn"),
-        ("the web runs towards", way if angle_deg == 0 else f"{way}, {angle_deg:+.3f}°", ""),
+        (f"askew, the web runs towards {way}", f"{angle_deg:+.3f}°", ""),
         ("web to a mm of the encoder", f"{calibration.encoder_scale:.5g} mm", ""),
         ("normals turn by, for 1 % of noise", f"{worst:.2f}°", "bad" if worst > _MOST_ERROR_DEG else ""),
     ]
