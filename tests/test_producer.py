@@ -17,8 +17,9 @@ from edge.camera.genicam import GenICamCamera, discover
 from edge.camera.genicam.devices import open_harvester
 from edge.camera.shot import Shot
 from edge.camera.unpack import BY_NAME
-from edge.core.config import CameraConfig, LightConfig
+from edge.core.config import CameraConfig, Config, LightConfig, SimulatedConfig
 from edge.core.errors import CameraError
+from edge.service.line import configured_line
 from edge.simulation.camera import Rig, StrobedCamera
 from edge.simulation.planting import PRODUCTION
 from edge.simulation.producer import FILM_VARIABLE, Transport, producer, write_film
@@ -163,3 +164,18 @@ def test_sizes_beyond_what_the_camera_states_are_refused_and_the_limits_told(fil
     with GenICamCamera(msgspec.structs.replace(config, width_px=96, height_px=8)) as camera:
         (shot,) = shots(camera, 1)
     np.testing.assert_array_equal(shot.pixels, SEEN[0][:8, :96])
+
+
+def test_the_simulated_line_is_rendered_with_the_bits_of_its_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv(FILM_VARIABLE, "")
+    simulated = SimulatedConfig(length_mm=20.0, width_px=64, transport="U3V")
+    config = CameraConfig(device="simulated", pixel_format="Mono12p", simulated=simulated)
+    with configured_line(Config(camera=config), quiet=True) as line, line.open_camera(config) as camera:
+        assert isinstance(camera, GenICamCamera)
+        assert camera.device.transport == "U3V"
+        (shot,) = shots(camera, 1)
+    assert line.calibration.white == 4095
+    assert 1000 < shot.pixels.max() <= 4095

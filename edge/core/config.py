@@ -76,7 +76,8 @@ class LightConfig(_Section, frozen=True):
 
 class SimulatedConfig(_Section, frozen=True):
     """What the simulated camera looks at: a rendered web of `length_mm`, once or, with `repeats`, spliced to itself for
-    ever, at so many `frames_per_s`; `faults`: a script of what goes wrong."""
+    ever, at so many `frames_per_s`; `transport`: type of transport layer that the camera is on; `faults`: a script of
+    what goes wrong."""
 
     seed: Annotated[int, Meta(ge=0)] = 2024
     length_mm: Annotated[float, Meta(ge=20, le=5000)] = 250.0
@@ -84,6 +85,7 @@ class SimulatedConfig(_Section, frozen=True):
     density: Literal["dense", "production", "clean"] = "dense"
     frames_per_s: Positive = 50.0
     repeats: bool = False
+    transport: Literal["Custom", "GEV", "U3V"] = "Custom"
     faults: Path | None = None
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from edge.camera.genicam import GenICamCamera
 from edge.camera.process import Camera
+from edge.camera.unpack import pixel_format
 from edge.core.calibration import Calibration
 from edge.core.config import CameraConfig, Config
 from edge.core.errors import ConfigError
 from edge.core.faults import load_faults
 from edge.service.progress import web_progress
 from edge.service.simulate import DENSITIES
-from edge.simulation.camera import StrobedCamera
+from edge.simulation.camera import Rig, StrobedCamera
 from edge.simulation.producer import FILM_VARIABLE, producer, write_film
 from edge.simulation.web import RenderedWeb
 
@@ -54,12 +55,24 @@ def configured_line(config: Config, quiet: bool = False) -> Iterator[Line]:
 def _simulated(config: Config, film: Path, quiet: bool) -> Line:
     simulated = config.camera.simulated
     faults = None if simulated.faults is None else load_faults(simulated.faults)
+    bits = pixel_format(config.camera.pixel_format, simulated.width_px).bits
     web = StrobedCamera(
-        RenderedWeb(simulated.seed, simulated.width_px, DENSITIES[simulated.density]), simulated.length_mm
+        RenderedWeb(simulated.seed, simulated.width_px, DENSITIES[simulated.density]),
+        simulated.length_mm,
+        Rig(bits=bits),
     )
     compiled = producer(cache_folder())
     with web_progress("rendering", web.web_mm, quiet) as at:
-        write_film(film, web, config.camera.encoder_mm_per_count, simulated.frames_per_s, simulated.repeats, faults, at)
+        write_film(
+            film,
+            web,
+            config.camera.encoder_mm_per_count,
+            simulated.frames_per_s,
+            simulated.repeats,
+            faults,
+            at,
+            transport=simulated.transport,
+        )
     return Line(web.calibration, _Simulated(compiled, film))
 
 
