@@ -45,6 +45,11 @@ app.command(
     name="cost",
     help="What each layer of a network costs in arithmetic and memory. Needs the extra [train].",
 )
+app.command(
+    "calibration.network.study.commands:study",
+    name="study",
+    help="Train and judge the models of the thesis on imbalance, and ours. Needs the extra [train].",
+)
 dataset = App(name="dataset", help="Look at the data a network is to learn from.")
 app.command(dataset)
 dataset.command(
@@ -215,7 +220,7 @@ def cameras(*, config: ConfigFile = None) -> int:
     """
     from edge.service.cameras import print_cameras
 
-    print_cameras(load_config(config).camera)
+    print_cameras(load_config(config))
     return EXIT_DONE
 
 

@@ -65,7 +65,7 @@ def train(
     resume
         Go on from the checkpoint beside the model, which a training with the same options left.
     """
-    _require_torch()
+    require_torch()
     from calibration.network.rendered import render_webs
     from calibration.network.train import train as run
     from edge.simulation.planting import LABELS
@@ -103,7 +103,7 @@ def export(checkpoint: Path, out: Path, *, validation_webs: int = 3, length_mm: 
     length_mm
         Length of each web.
     """
-    _require_torch()
+    require_torch()
     from calibration.network.checkpoint import load_checkpoint
 
     _check_writable(out)
@@ -198,15 +198,14 @@ def cost(
     json
         Print the layers as one JSON object and nothing else.
     """
-    _require_torch()
+    require_torch()
     import msgspec
 
     from calibration.network.checkpoint import load_checkpoint
     from calibration.network.cost import cost_of, cost_text
-    from calibration.network.unet import GRID, UNet
+    from calibration.network.unet import UNet, require_grid
 
-    if patch < GRID or patch % GRID:
-        raise ConfigError(f"--patch {patch}: must be a multiple of {GRID}")
+    require_grid(patch)
     if min(batch, features, channels, classes) < 1:
         raise ConfigError("--batch, --features, --channels and --classes must be 1 or more")
     network = UNet(channels, classes, features) if checkpoint is None else load_checkpoint(checkpoint)
@@ -269,7 +268,8 @@ def _print_accuracy(path: Path, info: "ModelInfo") -> None:
         )
 
 
-def _require_torch() -> None:
+def require_torch() -> None:
+    """Raises MissingExtra where networks cannot be trained."""
     try:
         import onnxscript  # noqa: F401
         import torch  # noqa: F401

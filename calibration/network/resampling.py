@@ -214,9 +214,7 @@ class ResampledPatches:
         self._webs, self._centres = webs, Centres(webs, classes, patch)
         self._scheme, self._set_size, self._report = scheme, set_size, report
         self._random = np.random.default_rng(seed)
-        self._before_set = self._random.bit_generator.state
-        self._set = np.empty((0, 3), np.int64)
-        self._used = 0
+        report(self._new_set())
         self.class_pixels = sum(
             (np.bincount(truth.ravel(), minlength=classes) for truth in self._centres.truths),
             start=np.zeros(classes, np.int64),
@@ -239,7 +237,7 @@ class ResampledPatches:
         drawn: list[NDArray[np.int64]] = []
         while len(drawn) < count:
             if self._used >= len(self._set):
-                self._new_set()
+                self._report(self._new_set())
             drawn.append(self._set[self._used])
             self._used += 1
         size = self._centres.patch
@@ -249,9 +247,9 @@ class ResampledPatches:
             np.stack([self._webs[web][1][here] for web, here in places]).astype(np.int64),
         )
 
-    def _new_set(self) -> None:
+    def _new_set(self) -> Composition:
         self._before_set, self._used = self._random.bit_generator.state, 0
         positions = SCHEMES[self._scheme](self._centres, self._set_size, self._random)
         self._set = positions[self._random.permutation(len(positions))]
         pixels = self._centres.pixels(self._set)
-        self._report(Composition(self._scheme, len(self._set), (pixels > 0).sum(axis=0), pixels.sum(axis=0)))
+        return Composition(self._scheme, len(self._set), (pixels > 0).sum(axis=0), pixels.sum(axis=0))

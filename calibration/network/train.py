@@ -10,7 +10,7 @@ from calibration.network.fitting import Progress, Training, device, fit, print_p
 from calibration.network.losses import FocalLoss, inverse_square_root_frequency
 from calibration.network.sampling import PatchSampler, Web
 from calibration.network.thresholds import pixel_f1
-from calibration.network.unet import UNet
+from calibration.network.unet import UNet, require_grid
 
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 1e-5
@@ -40,6 +40,7 @@ def train(
     ends the training early with the network as it stands. Repeatable under `seed` on one machine. Raises ConfigError
     for webs that do not fit, ModelError for a checkpoint that does not, TrainingError where the loss is no number.
     """
+    require_grid(patch)
     torch.set_num_threads(THREADS)
     torch.manual_seed(seed)
     sampler = PatchSampler(webs, channels, len(labels), patch, seed)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from edge.core.errors import ConfigError
+
 LEVELS = 4
 GRID = 1 << LEVELS
 """Sizes must be multiples of this, and windows must start on them, or the poolings fall between other pixels."""
@@ -16,6 +18,12 @@ HALO = 96
 """Pixels that must be seen beyond an edge on the grid for all up to the edge to be exact: 94, rounded up to the grid.
 
 A single pixel can change logits 108 pixels away: those of its whole block of the lowest level change with it."""
+
+
+def require_grid(patch: int) -> None:
+    """Raises ConfigError for patches that the poolings cannot halve."""
+    if patch < GRID or patch % GRID:
+        raise ConfigError(f"a patch of {patch} pixels: must be a multiple of {GRID}")
 
 
 class UNet(nn.Module):

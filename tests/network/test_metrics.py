@@ -117,4 +117,4 @@ def test_the_cost_command_prints_a_table_and_refuses_a_patch_off_the_grid(
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["layers"]) == 63
     refused = foilsight("cost", "--patch", 65)
-    assert (refused.returncode, refused.stderr) == (2, "foilsight: --patch 65: must be a multiple of 16\n")
+    assert (refused.returncode, refused.stderr) == (2, "foilsight: a patch of 65 pixels: must be a multiple of 16\n")
