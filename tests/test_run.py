@@ -104,3 +104,12 @@ def test_cameras_are_listed_with_what_each_can_do(tmp_path: Path, foilsight: Foi
     assert done.returncode == 0, done.stderr
     assert len([line for line in done.stdout.splitlines() if not line.startswith(" ")]) == 3
     assert done.stdout.count("cannot be used as configured: this camera lets nobody set its trigger") == 3
+
+
+def test_the_simulated_camera_is_listed_with_its_plan(tmp_path: Path, foilsight: Foilsight) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[camera]\ndevice = "simulated"\n[camera.simulated]\nlength_mm = 20.0\nwidth_px = 64\n')
+    done = foilsight("cameras", "--config", config)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("simulated\n")
+    assert "    SequencerMode = On\n" in done.stdout

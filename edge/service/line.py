@@ -3,12 +3,11 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge.camera.genicam import GenICamCamera
-from edge.camera.process import Camera
 from edge.camera.unpack import pixel_format
 from edge.core.calibration import Calibration
 from edge.core.config import CameraConfig, Config
@@ -28,7 +27,7 @@ class Line:
     """`open_camera` is called in the camera's own process, with the configuration as it fits the calibration."""
 
     calibration: Calibration
-    open_camera: Callable[[CameraConfig], AbstractContextManager[Camera]]
+    open_camera: Callable[[CameraConfig], GenICamCamera]
 
     @property
     def frame_mm(self) -> float:
