@@ -19,8 +19,10 @@ from edge.camera.shot import Shot
 from edge.camera.unpack import BY_NAME
 from edge.core.config import CameraConfig, Config, LightConfig, SimulatedConfig
 from edge.core.errors import CameraError
+from edge.core.faults import Fault, FaultScript
 from edge.service.line import configured_line
 from edge.simulation.camera import Rig, StrobedCamera
+from edge.simulation.faulty import with_faults
 from edge.simulation.planting import PRODUCTION
 from edge.simulation.producer import FILM_VARIABLE, Transport, producer, write_film
 from edge.simulation.web import RenderedWeb
@@ -179,3 +181,41 @@ def test_the_simulated_line_is_rendered_with_the_bits_of_its_format(
         (shot,) = shots(camera, 1)
     assert line.calibration.white == 4095
     assert 1000 < shot.pixels.max() <= 4095
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(kind="lost", at_frame=2, count=3),
+        Fault(kind="repeated", at_frame=4),
+        Fault(kind="swapped", at_mm=3.2),
+        Fault(kind="swapped", at_frame=1, count=4),
+        Fault(kind="swapped", at_frame=1, count=3),
+        Fault(kind="swapped", at_frame=1, count=2, light=3),
+        Fault(kind="incomplete", at_frame=3, count=2),
+        Fault(kind="dark", at_frame=1, count=5, value=0.25),
+        Fault(kind="encoder_jump", at_mm=5.0, value=-2.5),
+    ],
+    ids=lambda fault: f"{fault.kind} {fault.count}",
+)
+def test_a_script_says_the_same_to_the_camera_as_to_a_replay(filmed: Filmed, fault: Fault) -> None:
+    script = FaultScript(fault=[fault])
+    replayed = list(with_faults(WEB.frames(), script))
+    with GenICamCamera(filmed(faults=script)) as camera:
+        live = shots(camera, len(replayed))
+        assert camera.next_into(np.empty(camera.shape, camera.dtype), 0.1) is None
+    assert [(shot.frame_id, shot.complete) for shot in live] == [(frame.frame_id, frame.complete) for frame in replayed]
+    for shot, frame in zip(live, replayed, strict=True):
+        rows = slice(None) if frame.complete else slice(len(frame.pixels) // 2)
+        np.testing.assert_array_equal(shot.pixels[rows], frame.pixels[rows])
+        if frame.complete:
+            assert (shot.active_set, shot.line_status) == (frame.light, 1 << frame.light)
+            assert shot.encoder_count * MM_PER_COUNT == pytest.approx(frame.encoder_mm, abs=MM_PER_COUNT)
+
+
+def test_a_jittering_encoder_scatters_by_as_many_millimetres(filmed: Filmed) -> None:
+    script = FaultScript(fault=[Fault(kind="encoder_jitter", at_frame=0, count=1000, value=0.2)])
+    with GenICamCamera(filmed(faults=script, repeats=True)) as camera:
+        counts = np.array([shot.encoder_count for shot in shots(camera, 200)])
+    off_mm = (counts - np.arange(200) * COUNTS_A_FRAME) * MM_PER_COUNT
+    assert np.std(off_mm) == pytest.approx(0.2, rel=0.25)

@@ -93,6 +93,7 @@ def write_film(
     images_at = _PAGE * (1 + -(-triggers * 8 // _PAGE))
     counts = np.zeros(triggers, np.int64)
     interval_ns = round(1e9 / frames_per_s) if frames_per_s else 0
+    script = FaultScript() if faults is None else faults
     try:
         with path.open("wb") as film:
             film.seek(images_at)
@@ -105,10 +106,7 @@ def write_film(
             film.write(counts.tobytes())
             film.seek(0)
             a_round = int(counts[-1] + counts[1] - 2 * counts[0]) if triggers > 1 else 0
-            compiled = [
-                _compiled(fault, (counts * mm_per_count).astype(np.float64), interval_ns)
-                for fault in (faults or FaultScript()).fault
-            ]
+            compiled = [_compiled(fault, counts, mm_per_count, lights, interval_ns) for fault in script.fault]
             if len(compiled) > _MOST_FAULTS:
                 raise CameraError(f"{len(compiled)} faults: the simulated camera plays {_MOST_FAULTS} at most")
             film.write(
@@ -134,12 +132,17 @@ def write_film(
         raise CameraError(f"{path}: the simulated camera's film cannot be written ({error.strerror})") from error
 
 
-def _compiled(fault: Fault, positions_mm: NDArray[np.float64], interval_ns: int) -> bytes:
-    """A fault by triggers: from which on, over how many."""
-    at = fault.at_frame
+def _compiled(fault: Fault, counts: NDArray[np.int64], mm_per_count: float, lights: int, interval_ns: int) -> bytes:
+    """A fault by triggers: from which on, over how many; of the encoder in its counts."""
+    at, over, value = fault.at_frame, fault.count, fault.value
     if at is None:
-        at = int(np.searchsorted(positions_mm - positions_mm[0], fault.at_mm or 0.0))
-    over = fault.count
-    if fault.kind in _TIMED:
-        over = max(1, round(fault.value * 1e9 / interval_ns)) if interval_ns else fault.count
-    return _FAULT.pack(_KINDS.index(fault.kind), -1 if fault.light is None else fault.light, at, over, fault.value)
+        at = int(np.searchsorted((counts - counts[0]) * mm_per_count, fault.at_mm or 0.0))
+    if fault.kind in _TIMED and interval_ns:
+        over = max(1, round(value * 1e9 / interval_ns))
+    if fault.kind == "swapped" and fault.light is not None:
+        over *= lights
+    if fault.kind == "wrong_light":
+        value %= lights
+    if fault.kind in ("encoder_jump", "encoder_jitter"):
+        value /= mm_per_count
+    return _FAULT.pack(_KINDS.index(fault.kind), -1 if fault.light is None else fault.light, at, over, value)

@@ -270,6 +270,8 @@ static void *acquire(void *argument) {
     if (film->began_ns == 0) film->began_ns = now_ns();
     int64_t due = film_trigger_at(film, now_ns()) + (film->next_trigger > 0);
     if (film->interval_ns && due > film->next_trigger) film->next_trigger = due;
+    Exposure last = {0};
+    bool swapping = false;  /* the last one gave itself out for this one */
     while ((trigger = await_trigger(camera)) >= 0) {
         Exposure exposure = exposure_of(camera, set);
         set = camera->set[set].next;
@@ -277,9 +279,17 @@ static void *acquire(void *argument) {
         Struck struck = film_faults(film, trigger, light);
         if (struck.on[CRASH]) abort();
         if (struck.on[TRIGGER_STOPS]) continue;
+        Exposure told = exposure;
+        if (swapping || struck.on[SWAPPED]) {
+            const Exposure other = swapping ? last : exposure_of(camera, set);
+            told.set = other.set;
+            told.outputs = other.outputs;
+            swapping = !swapping;
+        }
+        last = exposure;
         if (struck.on[WRONG_LIGHT]) light = (int)struck.value[WRONG_LIGHT] % (int)film->lights;
-        if (!struck.on[LOST]) deliver(camera, &exposure, trigger, light, &struck);
-        if (struck.on[REPEATED]) deliver(camera, &exposure, trigger, light, &struck);
+        if (!struck.on[LOST]) deliver(camera, &told, trigger, light, &struck);
+        if (struck.on[REPEATED]) deliver(camera, &told, trigger, light, &struck);
         camera->frame_id++;
     }
     pthread_mutex_unlock(&camera->lock);
