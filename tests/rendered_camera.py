@@ -1,5 +1,7 @@
 """A camera over a rendered web, opened in whatever process acquires: its exposures come at a steady rate, then none."""
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,12 +13,21 @@ from edge.simulation.camera import StrobedCamera
 
 
 class RenderedCamera:
-    """Says by its active set which light fired; `cross_wired`: the first two lamps have each other's plug."""
+    """Says by its active set which light fired; `cross_wired`: the first two lamps have each other's plug; `signalled`:
+    sent to the process that owns the camera when the web is through."""
 
     underruns = 0
     connected = True
 
-    def __init__(self, config: CameraConfig, web: StrobedCamera, fps: float, cross_wired: bool = False) -> None:
+    def __init__(
+        self,
+        config: CameraConfig,
+        web: StrobedCamera,
+        fps: float,
+        cross_wired: bool = False,
+        signalled: signal.Signals | None = None,
+    ) -> None:
+        self._signalled = signalled
         self._mm_per_count = config.encoder_mm_per_count
         self._web, self._interval_s, self._cross_wired = web, 1 / fps, cross_wired
         self._frames: Iterator[Frame] = iter(())
@@ -37,6 +48,9 @@ class RenderedCamera:
         frame = next(self._frames, None)
         if frame is None:
             time.sleep(deadline_s)
+            if self._signalled is not None:
+                os.kill(os.getppid(), self._signalled)
+                self._signalled = None
             return None
         out[:] = frame.pixels
         claimed = {0: 1, 1: 0}.get(frame.light, frame.light) if self._cross_wired else frame.light

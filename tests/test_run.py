@@ -1,11 +1,10 @@
 """The line as it runs: camera process, ring, stages, events."""
 
 import json
-import os
 import signal
-import threading
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import genicam
 import msgspec
@@ -32,7 +31,7 @@ def config_for(folder: Path) -> Config:
     return Config(camera=CameraConfig(ring_mb=17), events=events)
 
 
-def line_for(**options: bool) -> Line:
+def line_for(**options: Any) -> Line:
     return Line(WEB.calibration, partial(RenderedCamera, web=WEB, fps=FPS, **options))
 
 
@@ -56,18 +55,15 @@ def test_a_live_web_gives_the_defects_of_its_replay(tmp_path: Path) -> None:
 
 
 def test_frames_of_lamps_plugged_in_the_wrong_way_are_never_used(tmp_path: Path) -> None:
-    timer = threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
-    live = run(line_for(cross_wired=True), config_for(tmp_path), tmp_path / "live", quiet=True)
+    line = line_for(cross_wired=True, signalled=signal.SIGTERM)
+    live = run(line, config_for(tmp_path), tmp_path / "live", quiet=True)
     assert live.defects == []
     assert live.inspected_mm == live.degraded_mm == 0
     assert any("image of another light" in note for note in live.notes)
 
 
 def test_a_signal_ends_the_line_with_its_report(tmp_path: Path) -> None:
-    timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    live = run(line_for(), config_for(tmp_path), tmp_path / "live", quiet=True)
+    live = run(line_for(signalled=signal.SIGINT), config_for(tmp_path), tmp_path / "live", quiet=True)
     assert live.stopped
     assert live.web_mm > 0
     assert json.loads((tmp_path / "live" / "report.json").read_bytes())["stopped"]
