@@ -1,9 +1,13 @@
 """The simulated camera as a GenTL producer: what a plant's cameras would confront the adapter with, one by one."""
 
 import dataclasses
+import itertools
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -219,3 +223,80 @@ def test_a_jittering_encoder_scatters_by_as_many_millimetres(filmed: Filmed) -> 
         counts = np.array([shot.encoder_count for shot in shots(camera, 200)])
     off_mm = (counts - np.arange(200) * COUNTS_A_FRAME) * MM_PER_COUNT
     assert np.std(off_mm) == pytest.approx(0.2, rel=0.25)
+
+
+PLANT = FaultScript(
+    fault=[
+        Fault(kind="lost", at_frame=2, count=2),
+        Fault(kind="incomplete", at_frame=6, count=2),
+        Fault(kind="wrong_light", at_frame=9, value=-1.0),
+        Fault(kind="late", at_frame=10, value=0.01),
+        Fault(kind="hang", at_frame=12, value=0.01),
+        Fault(kind="swapped", at_frame=18),
+        Fault(kind="repeated", at_frame=20),
+        Fault(kind="dark", at_frame=22, value=0.5),
+        Fault(kind="device_lost", at_frame=30, value=0.15),
+    ]
+)
+"""For a camera of 400 frames a second."""
+
+
+def drive(compiled: str, film: str) -> None:
+    """Twenty times: open, stream, let all of `PLANT` happen, close the camera that is gone, open it when it is back,
+    start and stop it, close it while it streams."""
+    playing = f"{film}.playing"
+    os.environ[FILM_VARIABLE] = playing
+    for _, name in zip(range(20), itertools.cycle(FORMATS), strict=False):
+        shutil.copy(film, playing)
+        config = CameraConfig(device="simulated", producers=[Path(compiled)], pixel_format=name)
+        seen: list[Shot] = []
+        with GenICamCamera(config) as camera:
+            out = np.empty(camera.shape, camera.dtype)
+            camera.start()
+            while (shot := camera.next_into(out, 0.1)) is not None:
+                seen.append(shot)
+        complete = [shot.complete for shot in seen]
+        assert any(complete) and not all(complete)
+        end = time.monotonic() + 10.0
+        while not discover(config.producers):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        with GenICamCamera(config) as camera:
+            for _ in range(3):
+                camera.start()
+                assert camera.next_into(out, 2.0) is not None
+                camera.stop()
+            camera.start()
+
+
+def test_sanitizers_find_nothing_while_a_plant_has_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    libraries = [_of_gcc("libasan.so"), _of_gcc("libstdc++.so.6")]
+    if not all(libraries):
+        pytest.skip("no gcc with AddressSanitizer")
+    monkeypatch.setenv("CC", "gcc")
+    monkeypatch.setenv("CFLAGS", "-g -fsanitize=address,undefined -fno-sanitize-recover=undefined")
+    compiled = producer(tmp_path)
+    film = tmp_path / "film"
+    write_film(film, WEB, MM_PER_COUNT, 400.0, True, PLANT, transport="GEV", padding_bytes=3)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setenv("ASAN_OPTIONS", "detect_leaks=0")
+    done = subprocess.run(
+        [sys.executable, __file__, compiled, film],
+        env=os.environ | {"LD_PRELOAD": " ".join(libraries)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def _of_gcc(library: str) -> str:
+    """Where gcc keeps it; "" where it does not."""
+    if shutil.which("gcc") is None:
+        return ""
+    said = subprocess.run(["gcc", f"-print-file-name={library}"], capture_output=True, text=True, check=True).stdout
+    return said.strip() if Path(said.strip()).is_absolute() else ""
+
+
+if __name__ == "__main__":
+    drive(*sys.argv[1:])

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import struct
 import subprocess
@@ -31,10 +32,12 @@ _TIMED = ("trigger_stops", "device_lost", "hang")
 
 
 def producer(cache: Path) -> Path:
-    """The compiled producer (.cti) in a cache folder. Raises CameraError where it cannot be compiled."""
+    """The compiled producer (.cti) in a cache folder, by the compiler CC, with CFLAGS where they are set. Raises
+    CameraError where it cannot be compiled."""
     sources = sorted(_SOURCES.glob("*.[ch]"))
     generated = {"registers.h": features.header(), "description.h": _descriptions()}
-    said = b"".join(source.read_bytes() for source in sources) + repr((generated, _FLAGS)).encode()
+    flags = [*_FLAGS, *shlex.split(os.environ.get("CFLAGS", ""))]
+    said = b"".join(source.read_bytes() for source in sources) + repr((generated, flags)).encode()
     folder = cache / hashlib.sha256(said).hexdigest()[:16]
     compiled = folder / "foilsight.cti"
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,20 +46,20 @@ def producer(cache: Path) -> Path:
         if not compiled.exists():
             for name, text in generated.items():
                 (folder / name).write_text(text)
-            _compile([source for source in sources if source.suffix == ".c"], folder, compiled)
+            _compile([source for source in sources if source.suffix == ".c"], flags, folder, compiled)
     return compiled
 
 
-def _compile(sources: list[Path], folder: Path, out: Path) -> None:
+def _compile(sources: list[Path], flags: list[str], folder: Path, out: Path) -> None:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise CameraError("the simulated camera is compiled on first use and there is no C compiler: install gcc")
     unfinished = out.with_suffix(".tmp")
-    command = [compiler, *_FLAGS, f"-I{folder}", f"-I{_SOURCES}", "-o", str(unfinished), *map(str, sources), "-lm"]
+    command = [compiler, *flags, f"-I{folder}", f"-I{_SOURCES}", "-o", str(unfinished), *map(str, sources), "-lm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        first = (done.stderr.strip() or "no message").splitlines()[0]
-        raise CameraError(f"the simulated camera does not compile with {compiler}: {first}")
+        said = [line for line in done.stderr.splitlines() if "error" in line] or ["no message"]
+        raise CameraError(f"the simulated camera does not compile with {compiler}: {said[0]}")
     unfinished.rename(out)
 
 
