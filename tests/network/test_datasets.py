@@ -1,5 +1,6 @@
 """Data sets of every layout: what is read, what is refused, what is counted."""
 
+import contextlib
 import os
 import struct
 import zlib
@@ -11,7 +12,7 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -225,6 +226,24 @@ def test_run_lengths_that_are_none_are_refused(runs: str, says: str) -> None:
         decode(runs, (3, 3))
 
 
+@given(st.one_of(st.text(), st.lists(st.integers(-3, 40), max_size=8).map(lambda runs: " ".join(map(str, runs)))))
+def test_whatever_runs_are_given_they_are_read_or_refused(runs: str) -> None:
+    try:
+        mask = decode(runs, (5, 4))
+    except DatasetError:
+        return
+    assert mask.sum() == sum(map(int, runs.split()[1::2]))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.binary(), st.sampled_from([b"ImageId,ClassId,EncodedPixels\n", b"EncodedPixels,ImageId_ClassId\n", b""]))
+def test_whatever_a_table_holds_it_is_read_or_refused(tmp_path: Path, rows: bytes, head: bytes) -> None:
+    folder = severstal_folder(tmp_path, "")
+    (folder / "train.csv").write_bytes(head + rows)
+    with contextlib.suppress(DatasetError):
+        list(open_dataset(str(folder)))
+
+
 def severstal_folder(root: Path, table: str) -> Path:
     for name in ("a", "b"):
         put(root / "train_images" / f"{name}.png", np.full((256, 1600), 90, np.uint8))
@@ -248,6 +267,13 @@ def test_the_severstal_layout_is_read_and_predictions_are_written_back(tmp_path:
     np.testing.assert_array_equal(open_dataset(str(folder))[0].mask, first.mask)
 
 
+def test_a_speckled_prediction_is_written_and_read_back(tmp_path: Path) -> None:
+    folder = severstal_folder(tmp_path, "")
+    speckled = (np.random.default_rng(0).random((256, 1600)) < 0.5).astype(np.uint8)
+    write_predictions(folder / "train.csv", [("a.png", speckled)])
+    np.testing.assert_array_equal(open_dataset(str(folder))[0].mask, speckled)
+
+
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
@@ -257,6 +283,7 @@ def test_the_severstal_layout_is_read_and_predictions_are_written_back(tmp_path:
         ("a.png,1,1 4\na.png,1,9 1", r"line 3: class 1 of a\.png a second time"),
         ("z.png,1,1 4", r"names z\.png, which is not in"),
         ("a.png", r"line 2: expected"),
+        ("a.png,1,1 \r4", r"line 2: not a table"),
     ],
 )
 def test_a_severstal_table_that_contradicts_itself_is_refused(tmp_path: Path, rows: str, says: str) -> None:

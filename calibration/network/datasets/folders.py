@@ -1,7 +1,5 @@
 """Folders that people fill: `images` beside `masks`, and the layout of the battery-foil data set."""
 
-import csv
-import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,13 +18,12 @@ from calibration.network.datasets.masks import (
     read_mask,
     read_threshold_mask,
 )
-from edge.core.reading import read_file
+from calibration.network.datasets.table_file import read_table
 from edge.core.types import F32, U8
 from edge.service.pictures import palette
 from edge.simulation.planting import LABELS
 
 IMAGES, MASKS, ANNOTATIONS, REGIONS = "images", "masks", "annotations", "regions.csv"
-MAX_TABLE_BYTES = 1 << 30
 Loader = Callable[[Path, Path], tuple[F32, U8]]
 Part = Literal["all", "train", "validation"]
 Side = Literal["top", "bottom", "left", "right"]
@@ -127,13 +124,12 @@ def _pairs(folder: Path, images: list[Path], masks: str, load: Loader) -> list[E
 
 def _load_regions(path: Path) -> dict[str, NDArray[np.int64]]:
     """Region of interest by image name: first row, first column, rows, columns."""
-    text = read_file(path, MAX_TABLE_BYTES, DatasetError).decode("utf-8", "replace")
-    regions = {}
-    for number, line in enumerate(csv.DictReader(io.StringIO(text)), start=2):
+    regions: dict[str, NDArray[np.int64]] = {}
+    for number, line in read_table(path):
         try:
-            values = np.array([int(line[key]) for key in ("first_row", "first_column", "rows", "columns")])
-            regions[line["name"]] = values
-        except (KeyError, TypeError, ValueError) as error:
+            values = [int(line[key] or "") for key in ("first_row", "first_column", "rows", "columns")]
+            regions[line["name"] or ""] = np.array(values, np.int64)
+        except (KeyError, ValueError, OverflowError) as error:
             raise DatasetError(
                 f"{path}: line {number}: expected name, first_row, first_column, rows, columns"
             ) from error

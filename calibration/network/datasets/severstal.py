@@ -1,7 +1,6 @@
 """Steel strips as the Severstal competition laid them out: `train_images` and `train.csv` of run lengths."""
 
 import csv
-import io
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -9,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from calibration.network.datasets.dataset import Dataset, DatasetError, Entry, Meta
-from calibration.network.datasets.folders import MAX_TABLE_BYTES
 from calibration.network.datasets.masks import channel_names, read_channels
 from calibration.network.datasets.run_length import decode, encode
-from edge.core.reading import read_file
+from calibration.network.datasets.table_file import read_table
 from edge.core.types import F32, U8
 
 TABLE, IMAGES = "train.csv", "train_images"
@@ -76,17 +74,15 @@ def _load(image: Path, runs: dict[int, str], table: Path) -> tuple[F32, U8]:
 
 def _load_table(path: Path) -> dict[str, dict[int, str]]:
     """Runs by image and class; rows without runs are left out."""
-    lines = csv.DictReader(io.StringIO(read_file(path, MAX_TABLE_BYTES, DatasetError).decode("utf-8", "replace")))
     runs: dict[str, dict[int, str]] = {}
-    for number, line in enumerate(lines, start=2):
-        try:
-            name, label = line["ImageId"], line["ClassId"]
-        except KeyError:
-            name, _, label = line.get("ImageId_ClassId", "").rpartition("_")
-        if not name or label not in ("1", "2", "3", "4") or line.get("EncodedPixels") is None:
+    for number, line in read_table(path):
+        name, label, text = line.get("ImageId"), line.get("ClassId"), line.get("EncodedPixels")
+        if name is None:
+            name, _, label = (line.get("ImageId_ClassId") or "").rpartition("_")
+        if not name or label not in ("1", "2", "3", "4") or text is None:
             raise DatasetError(f"{path}: line {number}: expected ImageId, ClassId 1 to 4, EncodedPixels")
         if int(label) in runs.get(name, {}):
             raise DatasetError(f"{path}: line {number}: class {label} of {name} a second time")
-        if line["EncodedPixels"].strip():
-            runs.setdefault(name, {})[int(label)] = line["EncodedPixels"]
+        if text.strip():
+            runs.setdefault(name, {})[int(label)] = text
     return runs

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from calibration.network.checkpoint import load_checkpoint, save_checkpoint
-from calibration.network.fitting import Progress, Training, fit
+from calibration.network.fitting import Progress, Training, device, fit
 from calibration.network.losses import LOSSES
 from calibration.network.metrics import stability_iterations
 from calibration.network.resampling import Composition, ResampledPatches
@@ -85,7 +85,9 @@ def train_model(
 def trained_model(name: str, iteration: int, classes: int, place: Place, validation: Sequence[Web]) -> Model:
     """A model as it was at an iteration of its training. Thresholds of ours are chosen on `validation`."""
     several = name != OURS and RECIPES[name].one_vs_rest
-    networks = [load_checkpoint(place.snapshot(at, iteration)) for at in range(classes - 1 if several else 1)]
+    networks = [
+        load_checkpoint(place.snapshot(at, iteration)).to(device()) for at in range(classes - 1 if several else 1)
+    ]
     return Model(networks, choose_thresholds(networks[0], validation) if name == OURS else None)
 
 

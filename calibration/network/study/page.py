@@ -46,6 +46,7 @@ def write_page(
             markup.section("Precision and recall", _precision_chart(results)),
             markup.section("By class", _legend(labels), _class_chart(results, labels), _classes(results, labels)),
             markup.section("One place in every model's eyes", _legend(labels), *figures),
+            markup.section("What was called what", *(_confusion(result) for result in results)),
             markup.section("What the patches held", *_compositions(results)),
             markup.section("Settings", markup.facts((name, str(getattr(settings, name))) for name in _FIELDS)),
         ],
@@ -129,6 +130,15 @@ def _class_chart(results: Sequence[ModelResult], labels: Sequence[str]) -> Html:
 def _point(result: ModelResult, x: str, y: str) -> Point:
     mean = result.scores.mean
     return Point(result.name, getattr(mean, x) or 0.0, getattr(mean, y) or 0.0, outstanding=result.name == OURS)
+
+
+def _confusion(result: ModelResult) -> Html:
+    labels = list(result.scores.classes)
+    rows: list[list[Html | int]] = [
+        [text(label), *counts] for label, counts in zip(labels, result.scores.confusion, strict=True)
+    ]
+    head = ("pixels of \\ called", *labels)
+    return markup.folded(result.name, markup.table(head, rows))
 
 
 def _legend(labels: Sequence[str]) -> Html:
