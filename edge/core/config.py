@@ -26,6 +26,13 @@ class AssemblyConfig(_Section, frozen=True):
     strip_rows: Annotated[int, Meta(ge=16, le=4096, multiple_of=16)] = 256
 
 
+class SurfaceConfig(_Section, frozen=True):
+    """`solver`: `plain` for webs; `trimmed` for things that stay still: it leaves out at each pixel the lights that
+    highlights and shadows mislead, at a small part of the speed."""
+
+    solver: Literal["plain", "trimmed"] = "plain"
+
+
 class SegmentationConfig(_Section, frozen=True):
     """`model`: ONNX file, None for the shipped one; `window_width_px`: widest window the network sees at once;
     `precision`: of execution, `auto` for the fastest that loses no more than the accuracy budget as the model file
@@ -119,6 +126,7 @@ class Config(_Section, frozen=True):
     calibration: Path | None = None
     camera: CameraConfig = CameraConfig()
     assembly: AssemblyConfig = AssemblyConfig()
+    surface: SurfaceConfig = SurfaceConfig()
     segmentation: SegmentationConfig = SegmentationConfig()
     defects: DefectsConfig = DefectsConfig()
     events: EventsConfig = EventsConfig()

@@ -19,6 +19,7 @@ from edge.pipeline.stages import Stages
 from edge.segmentation.backend import Backend
 from edge.segmentation.model import ModelInfo
 from edge.segmentation.stream import Segmenter
+from edge.surface import KERNELS
 from edge.surface.solver import SurfaceSolver, empty_surface
 
 PASSAGES = 3
@@ -99,7 +100,7 @@ class Inspection:
         strip_rows, width = config.assembly.strip_rows, calibration.width
         self._assembler = Assembler(calibration, strip_rows, self.pitch_mm)
         self._planes = self._assembler.empty_planes()
-        self._solver = SurfaceSolver(calibration)
+        self._solver = SurfaceSolver(calibration, KERNELS[config.surface.solver])
         self._segmenter = Segmenter(backend, model, width, strip_rows, config.segmentation.window_width_px)
         self._joiner = DefectJoiner(model.classes, config.defects, self.pitch_mm, width)
         self._ledger = Ledger(calibration, self.pitch_mm)
