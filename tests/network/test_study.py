@@ -13,7 +13,7 @@ import torch
 
 from calibration.network.checkpoint import load_checkpoint
 from calibration.network.datasets.dataset import DatasetError
-from calibration.network.metrics import stability_iterations
+from calibration.network.metrics import confusion_matrix, score, stability_iterations
 from calibration.network.sampling import Web
 from calibration.network.study import models as study_models
 from calibration.network.study import run as study_run
@@ -22,7 +22,7 @@ from calibration.network.study.page import three_way
 from calibration.network.study.recipes import NAMES, RECIPES, chosen, published_mean
 from calibration.network.study.results import ModelResult, Settings
 from calibration.network.study.run import study
-from calibration.network.study.wording import table_text, verdict
+from calibration.network.study.wording import mean_text, table_text, verdict
 from calibration.network.unet import UNet
 from edge.core.errors import ConfigError, ModelError
 from edge.service.pictures import palette
@@ -167,6 +167,13 @@ def test_stability_over_trainings_needs_several(tmp_path: Path) -> None:
     assert result.psoi("tpr") == pytest.approx(
         np.std([each.mean.tpr for each in result.trainings[0].snapshots.values()])
     )
+
+
+def test_a_mean_over_fewer_classes_says_so() -> None:
+    truth, called = np.array([[1, 2, 0, 0]], np.uint8), np.array([[1, 0, 1, 0]], np.uint8)
+    scores = score([confusion_matrix(truth, called, 3)], ["good", "dent", "scratch"])
+    assert mean_text(scores, "precision") == "50.000 of 1"
+    assert mean_text(scores, "tpr") == "50.000"
 
 
 def fixed(p: Sequence[float]) -> UNet:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from html import escape
 
 from edge.service.markup import Html
-from edge.service.pictures import colour_of
+from edge.service.pictures import colour_of, next_round
 
 _WIDTH, _HEIGHT, _MARGIN = 560, 360, 48
+_LEAST = 1e-4
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Point:
 
 def scatter(points: Sequence[Point], x_title: str, y_title: str) -> Html:
     """Points by name over axes that begin at 0."""
-    x_most, y_most = (max([*values, 1e-6]) * 1.1 for values in ([p.x for p in points], [p.y for p in points]))
+    x_most, y_most = (next_round(max([*values, _LEAST])) for values in ([p.x for p in points], [p.y for p in points]))
     marks = []
     for point in points:
         x, y = _at(point.x / x_most, point.y / y_most)
@@ -38,7 +39,7 @@ def scatter(points: Sequence[Point], x_title: str, y_title: str) -> Html:
 def by_name(series: Sequence[tuple[str, Sequence[Point]]], y_title: str) -> Html:
     """For each name a column in which every series has a point with its spread; x counts the columns."""
     names = [point.name for point in series[0][1]]
-    y_most = max([point.y + point.spread_y for _, points in series for point in points] + [1e-6]) * 1.1
+    y_most = next_round(max([_LEAST, *(point.y + point.spread_y for _, points in series for point in points)]))
     marks = []
     for index, (label, points) in enumerate(series):
         blue, green, red = colour_of(index + 1)
@@ -66,7 +67,7 @@ def _at(x_share: float, y_share: float) -> tuple[float, float]:
 def _chart(marks: Sequence[str], x_title: str, y_title: str, x_most: float | None, y_most: float) -> Html:
     (left, bottom), (right, top) = _at(0, 0), _at(1, 1)
     ticks = []
-    for share in (0.25, 0.5, 0.75, 1.0):
+    for share in (0.2, 0.4, 0.6, 0.8, 1.0):
         x, y = _at(share, share)
         ticks.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="#dde2e8"/>')
         ticks.append(f'<text x="2" y="{y + 3:.1f}" font-size="9">{share * y_most:.3g}</text>')

@@ -10,7 +10,7 @@ from calibration.network.sampling import Web
 from calibration.network.study.charts import Point, by_name, scatter
 from calibration.network.study.recipes import OURS, PUBLISHED, published_mean
 from calibration.network.study.results import ModelResult, Settings, figure_of
-from calibration.network.study.wording import percent, reservations, verdict
+from calibration.network.study.wording import mean_text, percent, reservations, verdict
 from edge.core.types import F32, U8
 from edge.service import markup
 from edge.service.markup import Html, text
@@ -53,6 +53,7 @@ def write_page(
     )
 
 
+FIGURES = ("tpr", "fpr", "precision", "precision_per_image", "f1")
 _FIELDS = Settings.__struct_fields__
 
 
@@ -82,11 +83,17 @@ def _stretched(plane: F32) -> U8:
 def _means(results: Sequence[ModelResult]) -> Html:
     rows = []
     for result in results:
-        mean, published = result.scores.mean, published_mean(result.name) or (None, None)
-        own = (mean.tpr, mean.fpr, mean.precision, mean.precision_per_image, mean.f1, mean.iou)
+        published = published_mean(result.name) or (None, None)
+        own = (mean_text(result.scores, each) for each in FIGURES)
         spread = (result.psoi("tpr"), result.psoi("fpr"), result.psoi("precision"), result.psomt("tpr"))
-        rows.append([text(result.name), *(text(percent(value)) for value in (*own, *spread, *published))])
-    head = ("model", "TPR", "FPR", "precision", "per image", "F1", "IoU")
+        rows.append(
+            [
+                text(result.name),
+                *(text(each) for each in own),
+                *(text(percent(value)) for value in (*spread, *published)),
+            ]
+        )
+    head = ("model", "TPR", "FPR", "precision", "per image", "F1")
     spreads = ("PSoI TPR", "PSoI FPR", "PSoI precision", "PSoMT TPR", "thesis TPR", "thesis FPR")
     return markup.table((*head, *spreads), rows)
 
@@ -104,13 +111,11 @@ def _classes(results: Sequence[ModelResult], labels: Sequence[str]) -> Html:
 
 
 def _rates_chart(results: Sequence[ModelResult]) -> Html:
-    points = [_point(result, "fpr", "tpr") for result in results]
-    return scatter(points, "mean FPR", "mean TPR")
+    return scatter(_points(results, "fpr", "tpr"), "mean FPR", "mean TPR")
 
 
 def _precision_chart(results: Sequence[ModelResult]) -> Html:
-    points = [_point(result, "tpr", "precision") for result in results]
-    return scatter(points, "mean recall (TPR)", "mean precision")
+    return scatter(_points(results, "tpr", "precision"), "mean recall (TPR)", "mean precision")
 
 
 def _class_chart(results: Sequence[ModelResult], labels: Sequence[str]) -> Html:
@@ -127,9 +132,14 @@ def _class_chart(results: Sequence[ModelResult], labels: Sequence[str]) -> Html:
     return by_name(series, "TPR and its variation over checkpoints")
 
 
-def _point(result: ModelResult, x: str, y: str) -> Point:
-    mean = result.scores.mean
-    return Point(result.name, getattr(mean, x) or 0.0, getattr(mean, y) or 0.0, outstanding=result.name == OURS)
+def _points(results: Sequence[ModelResult], x: str, y: str) -> list[Point]:
+    """Models by two figures of their means; one for which either is not defined has no point."""
+    points = []
+    for result in results:
+        at, up = (figure_of(result.scores, figure) for figure in (x, y))
+        if at is not None and up is not None:
+            points.append(Point(result.name, at, up, outstanding=result.name == OURS))
+    return points
 
 
 def _confusion(result: ModelResult) -> Html:

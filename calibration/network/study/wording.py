@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from calibration.network.metrics import Scores
 from calibration.network.study.recipes import OURS, THESIS_FEATURES, THESIS_ITERATIONS, published_mean
 from calibration.network.study.results import ModelResult, Settings
 from calibration.network.tables import text_table
@@ -11,10 +12,10 @@ def table_text(results: Sequence[ModelResult], settings: Settings) -> str:
     """The means over the defects, beside what the thesis has."""
     rows = []
     for result in results:
-        mean, published = result.scores.mean, published_mean(result.name)
-        own = (mean.tpr, mean.fpr, mean.precision, mean.precision_per_image)
+        own = (mean_text(result.scores, figure) for figure in ("tpr", "fpr", "precision", "precision_per_image"))
+        published = published_mean(result.name) or (None, None)
         stability = (result.psoi("tpr"), result.psoi("precision"), result.psomt("tpr"))
-        rows.append((result.name, *(percent(value) for value in (*own, *stability, *(published or (None, None))))))
+        rows.append((result.name, *own, *(percent(value) for value in (*stability, *published))))
     head = ("model", "TPR", "FPR", "precision", "per image", "PSoI TPR", "PSoI prec.", "PSoMT TPR", "thesis TPR", "FPR")
     return f"{text_table(head, rows)}\n{reservations(settings)}"
 
@@ -28,9 +29,10 @@ def reservations(settings: Settings) -> str:
         less.append(f"{settings.features} features instead of {THESIS_FEATURES}")
     short = f" Trained with {' and '.join(less)}." if less else ""
     return (
-        "Per cent, means over the four defects, pooled over the pixels of unseen rendered webs; the thesis's figures "
-        "are of its own foils (Table A2). Ours decides by thresholds chosen on validation webs, the others take the "
-        f"most probable class; where a model is one network a defect, the surest of those above one half.{short}"
+        "Per cent, means over the four defects, pooled over the pixels of unseen rendered webs; a class that is never "
+        "called has no precision, the mean is then of fewer. The thesis's figures are of its own foils (Table A2). "
+        "Ours decides by thresholds chosen on validation webs, the others take the most probable class; where a model "
+        f"is one network a defect, the surest of those above one half.{short}"
     )
 
 
@@ -46,6 +48,14 @@ def verdict(results: Sequence[ModelResult]) -> str | None:
         "mean precision above all": all((ours.precision or 0) > (other.precision or 0) for other in others),
     }
     return "ours: " + ", ".join(f"{what}: {'yes' if holds else 'no'}" for what, holds in checks.items())
+
+
+def mean_text(scores: Scores, figure: str) -> str:
+    """A mean over the defects in per cent; "of 3" where it is not defined for one of four."""
+    values = [getattr(one, figure) for one in list(scores.classes.values())[1:]]
+    defined = sum(value is not None for value in values)
+    few = f" of {defined}" if 0 < defined < len(values) else ""
+    return percent(getattr(scores.mean, figure)) + few
 
 
 def percent(value: float | None) -> str:
