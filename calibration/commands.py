@@ -72,6 +72,49 @@ def lights(
     return 0
 
 
+def order(
+    *images: Path,
+    lights: Path,
+    y_up: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """See whether photographs were taken under the lights they are said to be of; exit code 1 where another order of
+    the lights explains them better.
+
+    Every order is held against one still object with some shape to it, by how well the lights agree and how well its
+    slopes make a surface. Only a half-turn may look the same: then the object is taken to bulge towards the camera.
+
+    Parameters
+    ----------
+    images
+        Photographs of the object, three to six, in the order of the lights.
+    lights
+        Lights file (TOML) with their directions and, where they differ, intensities; the files it names are not read.
+    y_up
+        The directions are of a frame whose y points up in the image, as in most research files.
+    json
+        Print the scores of all orders as one JSON object and nothing else.
+    """
+    import msgspec
+    import numpy as np
+
+    from calibration.light_order import check_order, order_table
+    from edge.recording.image_file import GRAY_FROM_BGR, read_gray
+    from edge.recording.lights_file import load_lights
+    from edge.service.options import require
+
+    described = load_lights(lights).light
+    require(len(images) == len(described), "IMAGES", f"{len(described)}, one a light of {lights.name}")
+    directions = np.array([light.direction for light in described], np.float64)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    if y_up:
+        directions[:, 1] *= -1
+    intensities = [np.broadcast_to(np.float64(light.intensity or 1.0), 3)[::-1] @ GRAY_FROM_BGR for light in described]
+    found = check_order([read_gray(path) for path in images], directions * np.array(intensities)[:, None])
+    print(msgspec.json.encode(found).decode() if json else order_table(found))
+    return 0 if found.holds else 1
+
+
 def flat(recording: Path, *, dark: Path, out: Path, lights: Path | None = None, base: Path | None = None) -> int:
     """Take dark and flat field from a recording of metres of good web: stains and single defects do no harm.
 

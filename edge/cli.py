@@ -65,6 +65,11 @@ calibrate.command(
     help="Light directions from photographs of a mirror or matte ball, or from the machine's drawing.",
 )
 calibrate.command(
+    "calibration.commands:order",
+    name="order",
+    help="Whether photographs are of the lights they are said to be of, among all orders.",
+)
+calibrate.command(
     "calibration.commands:flat",
     name="flat",
     help="Dark and flat field from a recording of good web.",
