@@ -15,8 +15,8 @@ from typing import get_args
 import msgspec
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from benchmarks.camera_cycles import measure, opens_and_closes, starts_and_stops
 from edge.camera.genicam import GenICamCamera, discover
 from edge.camera.genicam.devices import open_harvester
 from edge.camera.shot import Shot
@@ -24,6 +24,7 @@ from edge.camera.unpack import BY_NAME
 from edge.core.config import CameraConfig, Config, LightConfig, SimulatedConfig
 from edge.core.errors import CameraError
 from edge.core.faults import Fault, FaultScript
+from edge.core.types import Pixels
 from edge.service.line import configured_line
 from edge.simulation.camera import Rig, StrobedCamera
 from edge.simulation.faulty import with_faults
@@ -86,7 +87,7 @@ def test_every_transport_tells_of_each_image_what_it_was_taken_with(filmed: Film
 
 
 @pytest.fixture
-def three(compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[NDArray[np.uint8]]:
+def three(compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Pixels]:
     """Three cameras, each on a web and a transport of its own; returns what each sees first."""
     films, first = [], []
     for seed, transport in enumerate(get_args(Transport)):
@@ -98,9 +99,7 @@ def three(compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> li
     return first
 
 
-def test_each_of_several_cameras_is_listed_and_opened_by_its_serial_number(
-    compiled: Path, three: list[NDArray[np.uint8]]
-) -> None:
+def test_each_of_several_cameras_is_listed_and_opened_by_its_serial_number(compiled: Path, three: list[Pixels]) -> None:
     listed = discover([compiled])
     assert [(info.serial, info.transport) for info in listed] == [("1", "Custom"), ("2", "GEV"), ("3", "U3V")]
     assert len({info.id for info in listed}) == len({info.name for info in listed}) == 3
@@ -109,7 +108,7 @@ def test_each_of_several_cameras_is_listed_and_opened_by_its_serial_number(
             np.testing.assert_array_equal(shots(camera, 1)[0].pixels, first)
 
 
-def test_cameras_of_one_producer_stream_beside_each_other(compiled: Path, three: list[NDArray[np.uint8]]) -> None:
+def test_cameras_of_one_producer_stream_beside_each_other(compiled: Path, three: list[Pixels]) -> None:
     """Through Harvesters itself: our adapter has a process for each camera."""
     before = signal.getsignal(signal.SIGINT)
     harvester = open_harvester([compiled])
@@ -296,6 +295,16 @@ def _of_gcc(library: str) -> str:
         return ""
     said = subprocess.run(["gcc", f"-print-file-name={library}"], capture_output=True, text=True, check=True).stdout
     return said.strip() if Path(said.strip()).is_absolute() else ""
+
+
+def test_starting_a_camera_again_and_again_takes_no_more_memory(tmp_path: Path) -> None:
+    """A buffer that stayed behind would be 256 KiB, the notes of all buffers of a start 30."""
+    assert measure(starts_and_stops, 60, tmp_path).kib_a_cycle < 10
+
+
+def test_opening_a_camera_takes_no_more_memory_than_the_binding_keeps(tmp_path: Path) -> None:
+    """It keeps a description as GenApi has read it, 250 KiB, for ever."""
+    assert measure(opens_and_closes, 30, tmp_path).kib_a_cycle < 350
 
 
 if __name__ == "__main__":
