@@ -109,7 +109,7 @@ def order(
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     if y_up:
         directions[:, 1] *= -1
-    intensities = [np.broadcast_to(np.float64(light.intensity or 1.0), 3)[::-1] @ GRAY_FROM_BGR for light in described]
+    intensities = [np.broadcast_to(np.asarray(light.intensity or 1.0), 3)[::-1] @ GRAY_FROM_BGR for light in described]
     found = check_order([read_gray(path) for path in images], directions * np.array(intensities)[:, None])
     print(msgspec.json.encode(found).decode() if json else order_table(found))
     return 0 if found.holds else 1
