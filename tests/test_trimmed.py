@@ -144,6 +144,19 @@ def test_what_is_not_a_number_or_saturated_is_not_trusted_and_spoils_no_neighbou
     assert angle_deg(surface.normals, normals)[~lost].max() < 0.01
 
 
+def test_equally_bright_lights_are_ranked_alike_whatever_pixel_came_before() -> None:
+    """Coarse brightness: many ties. Every column has the same lights, so that the web can be turned round."""
+    strip, _ = seen(7, slope_deg=25)
+    strip.planes[:] = np.rint(8 * strip.planes) / 8
+    strip.source_row[:] = (HEIGHT - 1) / 2
+    lights = calibration(7, flat=False, row_term=False)
+    same = np.repeat(lights.light_directions[:, :, :1], WIDTH, axis=2)
+    lights = replace(lights, light_directions=same)
+    forth = solved(strip, lights)
+    back = solved(replace(strip, planes=strip.planes[:, :, ::-1].copy()), lights)
+    np.testing.assert_array_equal(back.normals[:, :, ::-1], forth.normals)
+
+
 def test_rows_that_some_lights_missed_are_solved_from_the_others() -> None:
     normals = tilted(15)
     strip = rendered(normals, np.ones((ROWS, WIDTH)), source_rows())
