@@ -53,7 +53,9 @@ static double get_float(const Camera *camera, int at) {
 
 static void put(Camera *camera, int at, int64_t value) { memcpy(camera->memory + at, &value, sizeof value); }
 static void put_float(Camera *camera, int at, double value) { memcpy(camera->memory + at, &value, sizeof value); }
-static void put_text(Camera *camera, int at, const char *text) { snprintf((char *)camera->memory + at, 64, "%s", text); }
+static void put_text(Camera *camera, int at, const char *text) {
+    snprintf((char *)camera->memory + at, 64, "%s", text);
+}
 
 static void power_on(Camera *camera) {
     const Film *film = camera->film;
@@ -157,7 +159,8 @@ static bool acceptable(const Camera *camera, uint64_t address, int64_t value) {
 /* What says how large a buffer must be stays as it is while buffers are filled. */
 static bool locked(const Camera *camera, uint64_t address) {
     switch (address) {
-    case R_WIDTH: case R_HEIGHT: case R_PIXELFORMAT: case R_CHUNKMODEACTIVE: case R_CHUNKENABLE: return camera->grabbing;
+    case R_WIDTH: case R_HEIGHT: case R_PIXELFORMAT: case R_CHUNKMODEACTIVE: case R_CHUNKENABLE:
+        return camera->grabbing;
     default: return false;
     }
 }
@@ -187,7 +190,8 @@ typedef struct { int64_t set, outputs; double exposure_us, gain_db; } Exposure;
 static Exposure exposure_of(Camera *camera, int64_t set) {
     if (get(camera, R_SEQUENCERMODE))
         return (Exposure){set, camera->set[set].outputs, camera->set[set].exposure_us, camera->set[set].gain_db};
-    return (Exposure){0, get(camera, R_USEROUTPUTVALUEALL), get_float(camera, R_EXPOSURETIME), get_float(camera, R_GAIN)};
+    return (Exposure){0, get(camera, R_USEROUTPUTVALUEALL), get_float(camera, R_EXPOSURETIME),
+                      get_float(camera, R_GAIN)};
 }
 
 /* Without an output that fires a lamp the picture is dark; of several the lowest counts. */

@@ -2,6 +2,8 @@
 #pragma once
 #include "camera.h"
 
+#define STREAM_NAME "Stream0"
+
 typedef struct Device Device;
 typedef enum { SYSTEM, INTERFACE, LOCAL_DEVICE, REMOTE_DEVICE, DATA_STREAM, NEW_BUFFERS, MODULES } Kind;
 typedef struct { Kind kind; Device *device; } Module;

@@ -9,7 +9,6 @@
 #include "description.h"
 #include "module.h"
 
-static const char *DS_NAME = "Stream0";
 enum { DESCRIPTION_AT = 0x100000, MOST_DEVICES = 8 };
 
 static bool initialised;
@@ -51,9 +50,9 @@ static void plug_in(Film *film) {
 GC_API GCInitLib(void) {
     if (initialised) return GC_ERR_RESOURCE_IN_USE;
     const char *named = getenv("FOILSIGHT_FILM");
-    char *paths = strdup(named ? named : ""), *rest = NULL;
+    char *paths = strdup(named ? named : ""), *rest = paths;
     if (!paths) return GC_ERR_OUT_OF_MEMORY;
-    for (char *path = strtok_r(paths, ":", &rest); path && device_count < MOST_DEVICES; path = strtok_r(NULL, ":", &rest)) {
+    for (const char *path; device_count < MOST_DEVICES && (path = strsep(&rest, ":"));) {
         Film *film = film_open(path);
         if (film) plug_in(film);
     }
@@ -90,7 +89,8 @@ static Port port_of(PORT_HANDLE handle) {
 GC_API GCReadPort(PORT_HANDLE handle, uint64_t address, void *to, size_t *size) {
     if (!handle) return GC_ERR_INVALID_HANDLE;
     Device *remote = device_behind(handle, REMOTE_DEVICE);
-    if (address < DESCRIPTION_AT) return remote ? camera_read(&remote->camera, address, to, *size) : GC_ERR_INVALID_ADDRESS;
+    if (address < DESCRIPTION_AT)
+        return remote ? camera_read(&remote->camera, address, to, *size) : GC_ERR_INVALID_ADDRESS;
     Port port = port_of(handle);
     uint64_t at = address - DESCRIPTION_AT;
     if (at > port.bytes || *size > port.bytes - at) return GC_ERR_INVALID_ADDRESS;
@@ -165,7 +165,9 @@ static GC_ERROR about_system(int32_t what, INFO_DATATYPE *type, void *to, size_t
     default: return GC_ERR_NOT_IMPLEMENTED;
     }
 }
-GC_API GCGetInfo(int32_t what, INFO_DATATYPE *type, void *to, size_t *room) { return about_system(what, type, to, room); }
+GC_API GCGetInfo(int32_t what, INFO_DATATYPE *type, void *to, size_t *room) {
+    return about_system(what, type, to, room);
+}
 GC_API TLOpen(TL_HANDLE *handle) { *handle = &system_; return initialised ? GC_ERR_SUCCESS : GC_ERR_NOT_INITIALIZED; }
 GC_API TLClose(TL_HANDLE handle) { (void)handle; return GC_ERR_SUCCESS; }
 GC_API TLGetInfo(TL_HANDLE handle, int32_t what, INFO_DATATYPE *type, void *to, size_t *room) {
@@ -177,7 +179,11 @@ GC_API TLUpdateInterfaceList(TL_HANDLE handle, bool8_t *changed, uint64_t timeou
     if (changed) *changed = 1;
     return GC_ERR_SUCCESS;
 }
-GC_API TLGetNumInterfaces(TL_HANDLE handle, uint32_t *count) { (void)handle; *count = device_count; return GC_ERR_SUCCESS; }
+GC_API TLGetNumInterfaces(TL_HANDLE handle, uint32_t *count) {
+    (void)handle;
+    *count = device_count;
+    return GC_ERR_SUCCESS;
+}
 GC_API TLGetInterfaceID(TL_HANDLE handle, uint32_t index, char *to, size_t *room) {
     (void)handle;
     return index < device_count ? text(devices[index].interface_id, NULL, to, room) : GC_ERR_INVALID_INDEX;
@@ -277,11 +283,11 @@ GC_API DevGetPort(DEV_HANDLE handle, PORT_HANDLE *port) {
 GC_API DevGetNumDataStreams(DEV_HANDLE handle, uint32_t *count) { (void)handle; *count = 1; return GC_ERR_SUCCESS; }
 GC_API DevGetDataStreamID(DEV_HANDLE handle, uint32_t index, char *to, size_t *room) {
     (void)handle;
-    return index == 0 ? text(DS_NAME, NULL, to, room) : GC_ERR_INVALID_INDEX;
+    return index == 0 ? text(STREAM_NAME, NULL, to, room) : GC_ERR_INVALID_INDEX;
 }
 GC_API DevOpenDataStream(DEV_HANDLE handle, const char *id, DS_HANDLE *opened) {
     DEVICE_OF(handle, LOCAL_DEVICE);
-    if (strcmp(id, DS_NAME) != 0) return GC_ERR_INVALID_ID;
+    if (strcmp(id, STREAM_NAME) != 0) return GC_ERR_INVALID_ID;
     *opened = &device->module[DATA_STREAM];
     return GC_ERR_SUCCESS;
 }

@@ -20,13 +20,15 @@ static GC_ERROR announce(Camera *camera, Buffer given, BUFFER_HANDLE *handle) {
 }
 GC_API DSAnnounceBuffer(DS_HANDLE handle, void *base, size_t size, void *user, BUFFER_HANDLE *buffer) {
     DEVICE_OF(handle, DATA_STREAM);
-    return base ? announce(&device->camera, (Buffer){.base = base, .size = size, .user = user}, buffer) : GC_ERR_INVALID_PARAMETER;
+    if (!base) return GC_ERR_INVALID_PARAMETER;
+    return announce(&device->camera, (Buffer){.base = base, .size = size, .user = user}, buffer);
 }
 GC_API DSAllocAndAnnounceBuffer(DS_HANDLE handle, size_t size, void *user, BUFFER_HANDLE *buffer) {
     DEVICE_OF(handle, DATA_STREAM);
     void *base = malloc(size);
     if (!base) return GC_ERR_OUT_OF_MEMORY;
-    GC_ERROR done = announce(&device->camera, (Buffer){.base = base, .size = size, .user = user, .owned = true}, buffer);
+    Buffer given = {.base = base, .size = size, .user = user, .owned = true};
+    GC_ERROR done = announce(&device->camera, given, buffer);
     if (done != GC_ERR_SUCCESS) free(base);
     return done;
 }
@@ -107,7 +109,8 @@ GC_API DSGetNumBufferParts(DS_HANDLE handle, BUFFER_HANDLE buffer, uint32_t *cou
     (void)handle, (void)buffer, (void)count;
     return GC_ERR_NOT_IMPLEMENTED;
 }
-GC_API DSGetBufferPartInfo(DS_HANDLE handle, BUFFER_HANDLE buffer, uint32_t part, int32_t what, INFO_DATATYPE *type, void *to, size_t *room) {
+GC_API DSGetBufferPartInfo(DS_HANDLE handle, BUFFER_HANDLE buffer, uint32_t part, int32_t what,
+                                INFO_DATATYPE *type, void *to, size_t *room) {
     (void)handle, (void)buffer, (void)part, (void)what, (void)type, (void)to, (void)room;
     return GC_ERR_NOT_IMPLEMENTED;
 }
@@ -141,7 +144,8 @@ GC_API DSFlushQueue(DS_HANDLE handle, int32_t what) {
     pthread_mutex_lock(&camera->lock);
     if (what == QUEUE_INPUT_TO_OUTPUT)
         for (Buffer *buffer; (buffer = queue_take(&camera->input));) queue_put(&camera->output, buffer);
-    if (what == QUEUE_OUTPUT_DISCARD || what == QUEUE_ALL_TO_INPUT || what == QUEUE_ALL_DISCARD) discard(&camera->output);
+    if (what == QUEUE_OUTPUT_DISCARD || what == QUEUE_ALL_TO_INPUT || what == QUEUE_ALL_DISCARD)
+        discard(&camera->output);
     if (what == QUEUE_ALL_DISCARD) discard(&camera->input);
     if (what == QUEUE_ALL_TO_INPUT || what == QUEUE_UNQUEUED_TO_INPUT)
         for (Buffer *buffer = camera->announced; buffer; buffer = buffer->next)
@@ -178,7 +182,7 @@ GC_API DSGetInfo(DS_HANDLE handle, int32_t what, INFO_DATATYPE *type, void *to, 
     DEVICE_OF(handle, DATA_STREAM);
     const Camera *camera = &device->camera;
     switch (what) {
-    case DS_ID: return text("Stream0", type, to, room);
+    case DS_ID: return text(STREAM_NAME, type, to, room);
     case DS_NUM_DELIVERED: case DS_NUM_STARTED: NUMBER(uint64_t, T_UINT64, camera->delivered);
     case DS_NUM_UNDERRUN: NUMBER(uint64_t, T_UINT64, camera->underruns);
     case DS_NUM_ANNOUNCED: NUMBER(size_t, T_SIZET, camera->announced_count);
@@ -226,7 +230,8 @@ GC_API EventGetData(EVENT_HANDLE event, void *to, size_t *room, uint64_t timeout
     *room = sizeof(EVENT_NEW_BUFFER_DATA);
     return done;
 }
-GC_API EventGetDataInfo(EVENT_HANDLE event, const void *in, size_t in_size, int32_t what, INFO_DATATYPE *type, void *to, size_t *room) {
+GC_API EventGetDataInfo(EVENT_HANDLE event, const void *in, size_t in_size, int32_t what,
+                        INFO_DATATYPE *type, void *to, size_t *room) {
     if (!device_behind(event, NEW_BUFFERS)) return GC_ERR_INVALID_HANDLE;
     EVENT_NEW_BUFFER_DATA data;
     if (in_size < sizeof data) return GC_ERR_INVALID_PARAMETER;
