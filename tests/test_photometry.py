@@ -37,9 +37,8 @@ def test_flat_web_has_no_tilt_that_repeats_with_the_strobes() -> None:
         assert np.abs(tilt_deg).max() <= 0.05
 
 
-def test_the_height_of_a_strip_changes_next_to_nothing() -> None:
-    """A light is left out beyond a tolerance learnt from each strip: a pixel just at it may fall to either side."""
+def test_the_height_of_a_strip_changes_nothing() -> None:
     camera = StrobedCamera(RenderedWeb(2, 128, DENSE), 30.0, Rig(height_px=128), Motion(16.0))
     solved = [solve(camera, strip_rows).normals for strip_rows in (16, 48, 256)]
     for one, other in pairwise(solved):
-        assert (one != other).any(axis=0).mean() < 1e-4
+        np.testing.assert_array_equal(one, other)

@@ -65,8 +65,9 @@ def _solver(streamed: bool, mending: bool) -> Any:
     @intrinsic
     def solve(typing, sources, q, off_centre, line, tolerance, results, at, plane):  # type: ignore[no-untyped-def]
         """`sources`: planes and table; `q`: where it begins in the planes, row by row, light by light, and `off_centre`
-        in the same order; `line`: where the matrices begin; `results`: normals, albedo, residual and valid; `at`: where
-        each row of them begins; `plane`: from one component of the normals to the next."""
+        in the same order; `line`: where the matrices begin; `tolerance`: row by row; `results`: normals, albedo,
+        residual and valid; `at`: where each row of them begins; `plane`: from one component of the normals to the
+        next."""
 
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> ir.Value:
             v, lights, rows = Vectors(context, builder), range(LIGHTS), range(_ROWS)
@@ -87,7 +88,7 @@ def _solver(streamed: bool, mending: bool) -> Any:
                 if streamed:
                     stored.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
 
-            def each(which: int, row: int) -> list[ir.Value]:
+            def of_lights(which: int, row: int) -> list[ir.Value]:
                 return [builder.extract_value(args[which], row * LIGHTS + k) for k in lights]
 
             def solutions(q: list[list[ir.Value]], r: list[list[ir.Value]]) -> list[list[ir.Value]]:
@@ -123,14 +124,14 @@ def _solver(streamed: bool, mending: bool) -> Any:
                     # A quarter of a cache line: measured, it is better not streamed.
                     builder.store(builder.zext(row.trusted, _BYTES), address(5, 3, target, _BYTES), align=1)
 
-            q = [[load(0, source) for source in each(1, row)] for row in rows]
-            r = [[v.all(distance) for distance in each(2, row)] for row in rows]
+            q = [[load(0, source) for source in of_lights(1, row)] for row in rows]
+            r = [[v.all(distance) for distance in of_lights(2, row)] for row in rows]
             saturation = lines(_SATURATION)
             good = [v.less(v.times(v.all(SHADOW), v.greatest(q[row])), v.least(q[row])) for row in rows]
             for row, k in product(rows, lights):
                 good[row] = v.both(good[row], v.less(q[row][k], saturation[k]))
-            tolerance = v.all(args[4])
-            found = [row_of(v, q[row], solution, good[row], tolerance) for row, solution in enumerate(solutions(q, r))]
+            limits = [v.all(builder.extract_value(args[4], row)) for row in rows]
+            found = [row_of(v, *each) for each in zip(q, solutions(q, r), good, limits, strict=True)]
             if mending:
                 stored([mended_row(row, distances) for row, distances in zip(found, r, strict=True)])
                 return context.get_constant(types.boolean, False)
@@ -183,7 +184,7 @@ SIGNATURE = types.void(
     _read_only(types.float32, 1),  # table
     types.intp,  # start
     types.intp,  # stop
-    types.float32,  # tolerance; n lights: not heeded
+    _read_only(types.float32, 1),  # tolerance; n lights: not heeded
     types.float32[:, :, ::1],  # normals
     types.float32[:, ::1],  # albedo
     types.float32[:, ::1],  # residual
@@ -219,18 +220,18 @@ def compiled() -> Callable[..., None]:
             above, below = np.uint64(start + i) * width, np.uint64(start + j) * width
             ri = off_centre[0, i], off_centre[1, i], off_centre[2, i], off_centre[3, i]
             rj = off_centre[0, j], off_centre[1, j], off_centre[2, j], off_centre[3, j]
-            r = ri + rj
+            r, limits = ri + rj, (tolerance[i], tolerance[j])
             for step in range((width + _LANES - _ONE) // _LANES):
                 column = min(step * _LANES, width - _LANES)
                 a, b = above + column, below + column
                 q = k0 + a, k1 + a, k2 + a, k3 + a, k0 + b, k1 + b, k2 + b, k3 + b
                 line, at = step * _STEP, (a, b)
                 if streamed:
-                    doubtful = _streamed(sources, q, r, line, tolerance, results, at, out_plane)
+                    doubtful = _streamed(sources, q, r, line, limits, results, at, out_plane)
                 else:
-                    doubtful = _plain(sources, q, r, line, tolerance, results, at, out_plane)
+                    doubtful = _plain(sources, q, r, line, limits, results, at, out_plane)
                 if doubtful:
-                    _mend(streamed, sources, q, r, line, tolerance, results, at, out_plane)
+                    _mend(streamed, sources, q, r, line, limits, results, at, out_plane)
             if streamed:
                 _fence()  # type: ignore[call-arg]
 

@@ -28,7 +28,7 @@ class NumpyKernel:
             solved = np.isfinite(albedo) & (albedo > MIN_ALBEDO)
             bright = (q > SHADOW * q.max(axis=0)).all(axis=0)
             unsaturated = (q < m.saturation[:, None, :]).all(axis=0)
-            beyond = np.abs(residual) > self._tolerance(strip, start, stop)
+            beyond = np.abs(residual) > self._tolerance(strip, start, stop)[:, None]
             valid = solved & bright & unsaturated & ~beyond
             if len(m.lights) == 4:
                 self._fall_back(q, r, centred, beyond, solved & ~valid, b, valid)

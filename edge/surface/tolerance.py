@@ -7,16 +7,19 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
-from edge.core.types import Strip
+from edge.core.types import F32, Strip
 from edge.surface.matrices import Matrices
 
 MIN_TOLERANCE = 0.02
 """Residuals up to here are never betrayal: they stand for a light wrong by 4 % of the albedo, 0.8 degrees of tilt."""
+BLOCK_ROWS = 16
+"""Rows that share a tolerance, counted from the first of a strip. Strips are whole blocks high, so how high does not
+matter: the same web gives the same normals."""
 _DEVIATIONS = 5.0
 _MEDIAN = 0.6745
 """Of the size of normal deviates of unit variance."""
-_ROWS, _RUNS, _RUN = 16, 4, 16
-"""What is looked at: so many rows, in each so many runs of as many neighbouring columns."""
+_RUNS, _RUN = 4, 16
+"""What is looked at: in two rows of a block, so many runs of as many neighbouring columns."""
 
 
 class Tolerance:
@@ -31,23 +34,31 @@ class Tolerance:
         self._none = len(matrices.lights) != 4
         self._residuals = _compiled()
         width = matrices.g.shape[2]
-        runs = _spread(max(1, width - _RUN + 1), _RUNS)[:, None] + np.arange(min(_RUN, width))
-        self._columns = runs.ravel()
+        run = min(_RUN, width)
+        self._columns = _spread(width - run + 1, _RUNS)
         lines = (matrices.inverse.reshape(-1, width), matrices.g_per_row.reshape(-1, width), matrices.checksum)
-        self._table = np.ascontiguousarray(np.concatenate(lines)[:, self._columns].T)
+        each = self._columns[:, None] + np.arange(run)
+        self._table = np.ascontiguousarray(np.concatenate(lines)[:, each].transpose(1, 0, 2), np.float32)
 
-    def __call__(self, strip: Strip, start: int, stop: int) -> float:
-        """For the rows [start, stop) of a strip, counted from its first."""
+    def __call__(self, strip: Strip, start: int, stop: int) -> F32:
+        """For each of the rows [start, stop) of a strip, counted from its first."""
         if self._none:
-            return np.inf
-        rows = start + _spread(stop - start, _ROWS)
-        off_centre = strip.source_row[self._lights[:, None], rows].astype(np.float64) - self._centre_row
+            return np.full(stop - start, np.inf, np.float32)
+        edges = np.array([start, *range(start - start % BLOCK_ROWS + BLOCK_ROWS, stop, BLOCK_ROWS), stop])
+        rows = np.stack([edges[:-1], (edges[:-1] + edges[1:]) // 2], axis=1)
+        off_centre = (strip.source_row[self._lights[:, None], rows.ravel()] - self._centre_row).astype(np.float32)
         planes = np.ascontiguousarray(strip.planes)
-        residual = self._residuals(planes, self._lights, rows, self._columns, off_centre, self._table)
-        known = residual[np.isfinite(residual)]
-        if not known.size:
-            return MIN_TOLERANCE
-        return max(MIN_TOLERANCE, _DEVIATIONS / _MEDIAN * float(np.median(known)))
+        residual = self._residuals(planes, self._lights, rows.ravel(), self._columns, off_centre, self._table)
+        return np.repeat(_tolerated(residual.reshape(len(rows), -1)), np.diff(edges))
+
+
+def _tolerated(residual: F32) -> F32:
+    """Of blocks with their residuals (blocks, any), NaN where a pixel has none."""
+    ordered = np.sort(residual, axis=1)
+    known = np.isfinite(ordered).sum(axis=1)
+    median = ordered[np.arange(len(ordered)), np.maximum(known - 1, 0) // 2]
+    tolerated: F32 = np.maximum(MIN_TOLERANCE, _DEVIATIONS / _MEDIAN * np.where(known, median, 0)).astype(np.float32)
+    return tolerated
 
 
 def _spread(count: int, most: int) -> NDArray[np.intp]:
@@ -56,42 +67,44 @@ def _spread(count: int, most: int) -> NDArray[np.intp]:
     return (2 * np.arange(taken) + 1) * count // (2 * taken)
 
 
-_SIGNATURE = types.float64[::1](
+_SIGNATURE = types.float32[:, :, ::1](
     types.Array(types.float32, 3, "C", readonly=True),
     types.intp[::1],
     types.intp[::1],
     types.intp[::1],
-    types.float64[:, ::1],
-    types.float64[:, ::1],
+    types.float32[:, ::1],
+    types.float32[:, :, ::1],
 )
 
 
 @cache
-def _compiled() -> Callable[..., NDArray[np.float64]]:
+def _compiled() -> Callable[..., F32]:
     """The sampler; compiles, or loads what was compiled."""
 
     @njit(_SIGNATURE, nogil=True, cache=True, error_model="numpy")
     def residuals(planes, lights, rows, columns, off_centre, table):  # type: ignore[no-untyped-def]
-        """|residual| of the pixels at `rows` x `columns` under four lights; `table` (columns, 12 + 12 + 4): inverse
-        (3, 4), g_per_row (4, 3), checksum (4)."""
-        out = np.empty(rows.size * columns.size)
+        """|residual| (rows, runs, run) under four lights, of the runs of neighbouring columns that begin at `columns`;
+        `table` (runs, 12 + 12 + 4, run): inverse (3, 4), g_per_row (4, 3), checksum (4)."""
+        runs, _, run = table.shape
+        out = np.empty((rows.size, runs, run), np.float32)
         for i in range(rows.size):
-            for j in range(columns.size):
-                m = table[j]
-                raw_x = raw_y = raw_z = x = y = z = s = 0.0
-                for k in range(4):
-                    q = planes[lights[k], rows[i], columns[j]]
-                    raw_x += m[k] * q
-                    raw_y += m[4 + k] * q
-                    raw_z += m[8 + k] * q
-                for k in range(4):
-                    drift = m[12 + 3 * k] * raw_x + m[13 + 3 * k] * raw_y + m[14 + 3 * k] * raw_z
-                    q = planes[lights[k], rows[i], columns[j]] - off_centre[k, i] * drift
-                    x += m[k] * q
-                    y += m[4 + k] * q
-                    z += m[8 + k] * q
-                    s += m[24 + k] * q
-                out[i * columns.size + j] = abs(s) / np.sqrt(x * x + y * y + z * z)
+            for at in range(runs):
+                for j in range(run):
+                    raw_x = raw_y = raw_z = x = y = z = s = np.float32(0)
+                    for k in range(4):
+                        q = planes[lights[k], rows[i], columns[at] + j]
+                        raw_x += table[at, k, j] * q
+                        raw_y += table[at, 4 + k, j] * q
+                        raw_z += table[at, 8 + k, j] * q
+                    for k in range(4):
+                        drift = table[at, 12 + 3 * k, j] * raw_x
+                        drift += table[at, 13 + 3 * k, j] * raw_y + table[at, 14 + 3 * k, j] * raw_z
+                        q = planes[lights[k], rows[i], columns[at] + j] - off_centre[k, i] * drift
+                        x += table[at, k, j] * q
+                        y += table[at, 4 + k, j] * q
+                        z += table[at, 8 + k, j] * q
+                        s += table[at, 24 + k, j] * q
+                    out[i, at, j] = abs(s) / np.sqrt(x * x + y * y + z * z)
         return out
 
     return residuals
