@@ -66,7 +66,7 @@ def test_the_simulated_camera_shows_the_web_of_the_replay(tmp_path: Path, replay
     [
         ('kind = "lost"\nat_frame = 20\ncount = 3', ("frames_lost", 3), ""),
         ('kind = "incomplete"\nat_frame = 20\ncount = 2', ("frames_unusable", 2), "frames arrive incomplete"),
-        ('kind = "dark"\nat_frame = 20\ncount = 8\nlight = 2', ("frames_unusable", 2), "a lamp did not fire"),
+        ('kind = "dark"\nat_frame = 20\ncount = 2\nlight = 2', ("frames_unusable", 2), "a lamp did not fire"),
         ('kind = "wrong_light"\nat_frame = 20\ncount = 1\nvalue = 3', ("frames_lost", 1), "image of another light"),
     ],
     ids=["lost", "incomplete", "dark", "wrong light"],

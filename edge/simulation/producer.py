@@ -142,7 +142,7 @@ def _compiled(fault: Fault, counts: NDArray[np.int64], mm_per_count: float, ligh
         at = int(np.searchsorted((counts - counts[0]) * mm_per_count, fault.at_mm or 0.0))
     if fault.kind in _TIMED and interval_ns:
         over = max(1, round(value * 1e9 / interval_ns))
-    if fault.kind == "swapped" and fault.light is not None:
+    if fault.light is not None and fault.kind not in _TIMED:
         over *= lights
     if fault.kind == "wrong_light":
         value %= lights

@@ -108,6 +108,7 @@ class Connection:
     def close(self) -> None:
         """Let go of everything. The producer of a lost camera refuses some of it, which changes nothing."""
         for acquirer in self._harvester.image_acquirers:
+            adapter = acquirer._chunk_adapter
             try:
                 acquirer.destroy()
             except FAILURES:  # it gives up where the camera cannot be told to stop; the second time it does not try
@@ -116,6 +117,8 @@ class Connection:
                         stream.stop_acquisition(gentl.ACQ_STOP_FLAGS_LIST.ACQ_STOP_FLAGS_KILL)
                 with suppress(*FAILURES):
                     acquirer.destroy()
+            for owner in (acquirer, adapter):
+                owner._finalizer.detach()  # it would keep its owner, and all that the owner knows, for ever
         self._harvester.image_acquirers.clear()
         with suppress(*FAILURES):
             self._harvester.reset()
