@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 import pytest
 from conftest import files_of_at_most
+from numpy.typing import NDArray
 
 from edge.core.errors import EventsError
 from edge.core.types import F32, U8, ClassMap, Defect, Surface
 from edge.service.album import DEFECTS, SECTIONS, Album
-from edge.service.pictures import Crop, Look, file_name, next_round, palette, write_picture
+from edge.service.pictures import Crop, Look, file_name, height_panel, next_round, palette, write_picture
 from edge.service.report import writing
 from edge.service.roll_map import RollMap
 from edge.service.sections import SHOWN, Sections
@@ -27,14 +28,21 @@ def surface_of(albedo: F32, first_row: int = 0, seen: bool = True) -> Surface:
 
 def look_of(gray: int, first_row: int, rows: int, width: int) -> Look:
     plane = np.full((rows, width), gray, np.uint8)
-    return Look(first_row, plane, plane.copy(), plane.copy(), np.repeat(plane[..., None], 3, axis=2))
+    return Look(first_row, plane, plane.copy(), plane.copy(), level(rows, width))
+
+
+def level(rows: int, width: int) -> NDArray[np.float16]:
+    """Normals of flat web."""
+    normals = np.zeros((3, rows, width), np.float16)
+    normals[2] = 1
+    return normals
 
 
 def test_web_nobody_saw_looks_like_none() -> None:
     seen = Look.at(surface_of(np.ones((32, 40), np.float32)))
     unseen = Look.at(surface_of(np.ones((32, 40), np.float32), seen=False))
     assert np.ptp(seen.albedo) == 0 and np.ptp(unseen.albedo) > 50, "hatched"
-    assert np.ptp(unseen.normals) > 50 and np.ptp(unseen.relief) > 50
+    assert np.isnan(unseen.normals).all() and np.ptp(unseen.relief) > 50
 
 
 def test_hatching_goes_on_from_strip_to_strip() -> None:
@@ -47,10 +55,10 @@ def test_hatching_goes_on_from_strip_to_strip() -> None:
 def test_a_crop_holds_the_end_of_its_box_wherever_it_lies(box: tuple[int, int, int, int]) -> None:
     rows, width = 1000, 200
     web = np.random.default_rng(1).integers(0, 255, (rows, width), np.uint8)
-    crop = Crop(box, width, 0, rows)
+    crop = Crop(box, 1, width, 0, rows)
     for first in range(0, rows, 64):
         piece = web[first : first + 64]
-        crop.add(Look(first, piece, piece, piece, np.repeat(piece[..., None], 3, axis=2)))
+        crop.add(Look(first, piece, piece, piece, level(*piece.shape)))
         crop.add_classes(piece, first)
     np.testing.assert_array_equal(crop.albedo, web[crop.rows, crop.columns])
     np.testing.assert_array_equal(crop.classes, crop.albedo)
@@ -59,10 +67,28 @@ def test_a_crop_holds_the_end_of_its_box_wherever_it_lies(box: tuple[int, int, i
 
 
 def test_a_sheet_has_a_panel_more_where_truth_is_known() -> None:
-    crop = Crop((10, 10, 20, 20), 200, 0, 200)
+    crop = Crop((10, 10, 20, 20), 1, 200, 0, 200)
     without = crop.sheet(palette(3), PITCH_MM, None)
     beside = crop.sheet(palette(3), PITCH_MM, np.zeros((crop.side, crop.side), np.uint8))
-    assert 4 * beside.shape[1] == 5 * without.shape[1]
+    assert 5 * beside.shape[1] == 6 * without.shape[1]
+
+
+def test_a_bump_stands_out_by_its_height() -> None:
+    """A spherical cap 1 mm wide and 10 um high, in a title and as the brightest of the panel."""
+    y, x = (np.indices((120, 120)) - 59.5) * PITCH_MM
+    radius_mm = (0.5**2 + 0.01**2) / 0.02
+    cap = x * x + y * y < 0.25
+    z = np.sqrt(radius_mm**2 - x * x - y * y)
+    normals = np.where(cap, np.stack([x, y, z]) / radius_mm, np.array([0, 0, 1])[:, None, None]).astype(np.float32)
+    panel, title = height_panel(normals, cap, PITCH_MM)
+    assert float(title.split()[1]) == pytest.approx(10, abs=0.7)
+    assert panel[60, 60] == panel.max() == 255
+    assert panel[0, 0] == pytest.approx(127, abs=2)
+
+
+def test_flat_web_is_shown_flat() -> None:
+    panel, _ = height_panel(level(40, 40).astype(np.float32), np.zeros((40, 40), np.bool_), PITCH_MM)
+    assert np.ptp(panel) == 0
 
 
 def map_of(tmp_path: Path, web_mm: float | None, strips: int, width: int = 64) -> tuple[RollMap, U8]:

@@ -18,6 +18,7 @@ from edge.service.evaluation_page import EvaluationPage, Heading
 from edge.service.matching import Heard, Score, compare
 from edge.service.pictures import Look
 from edge.service.progress import web_progress
+from edge.surface import KERNELS
 from edge.surface.solver import SurfaceSolver
 
 
@@ -90,7 +91,7 @@ def evaluate(
 def _looks(source: FrameSource, config: Config, pitch_mm: float, quiet: bool) -> Iterator[Look]:
     """How the web looks, strip by strip, without a network."""
     assembler = Assembler(source.calibration, config.assembly.strip_rows, pitch_mm)
-    solver = SurfaceSolver(source.calibration)
+    solver = SurfaceSolver(source.calibration, KERNELS[config.surface.solver])
     with web_progress("picturing", source.web_mm, quiet) as at:
         for frame in source.frames():
             for strip in assembler.push(frame):

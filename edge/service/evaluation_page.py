@@ -57,9 +57,9 @@ class EvaluationPage:
         self._folder, self._heading, self._comparison = folder, heading, comparison
         self._truth, self._classes, self._pitch_mm = truth, classes, pitch_mm
         self._shown = [
-            (each, Crop(each.box_px, width_px, 0, rows))
+            (each, Crop(each.box_px, kind, width_px, 0, rows))
             for fate in ("missed", "false")
-            for label in classes[1:]
+            for kind, label in enumerate(classes[1:], start=1)
             for each in _largest(comparison.judged, fate, label)
         ]
         self._map = RollMap(list(_TITLES.values()), width_px, pitch_mm, rows * pitch_mm, colours=list(_FATES.values()))

@@ -30,7 +30,7 @@ class Gallery:
     def __init__(self, labels: Sequence[str], pitch_mm: float, truth: Truth | None = None) -> None:
         self._truth = truth
         self._pitch_mm = pitch_mm
-        self._palette = palette(len(labels))
+        self._labels, self._palette = list(labels), palette(len(labels))
         self._looks: deque[Look] = deque()
         self._class_maps: deque[ClassMap] = deque()
         self._kept: dict[str, list[_Picture]] = {label: [] for label in labels[1:]}
@@ -72,7 +72,8 @@ class Gallery:
     def _sheet(self, defect: Defect) -> U8:
         x0, y0, x1, y1 = (round(edge / self._pitch_mm) for edge in defect.box_mm)
         last = self._class_maps[-1]
-        crop = Crop((x0, y0, x1, y1), last.class_index.shape[1], self._looks[0].first_row, last.first_row + last.rows)
+        kind, width_px = self._labels.index(defect.label), last.class_index.shape[1]
+        crop = Crop((x0, y0, x1, y1), kind, width_px, self._looks[0].first_row, last.first_row + last.rows)
         for look in self._looks:
             crop.add(look)
         for class_map in self._class_maps:

@@ -62,6 +62,7 @@ def panel_legend() -> Html:
                 f"normals, as on this hemisphere; slopes {SLOPE_STRETCH:g}-fold</span>"
             ),
             markup.ramp("residual (photometric checksum)", f"−{RESIDUAL_WHITE:g}", f"+{RESIDUAL_WHITE:g} of albedo"),
+            markup.ramp("height, from the normals", "lowest", "highest; the figure is the defect's own"),
         ]
     )
 

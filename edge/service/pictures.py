@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.core.types import F32, U8, Surface
+from edge.surface.height import curvature_per_mm, depth_um, height_um
 
 Colour = tuple[int, int, int]
 """Blue, green, red."""
@@ -24,6 +25,8 @@ COLOURS: tuple[Colour, ...] = (
 )
 """Of the classes but background, in their order, then again from the first."""
 
+LEAST_HEIGHT_UM = 1.0
+"""Heights that differ by less are shown as if it were so much: they are noise."""
 ALBEDO_WHITE, RESIDUAL_WHITE, SLOPE_STRETCH = 1.4, 0.1, 2.0
 """Albedo and residual that are shown white (black: 0, minus it); slopes are shown this much larger than they are."""
 
@@ -47,28 +50,27 @@ def palette(classes: int) -> U8:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """A strip as it is shown: `albedo`, `relief` and `residual` (rows, width) u8, `normals` (rows, width, 3) u8 BGR.
+    """A strip as it is shown: `albedo`, `relief` and `residual` (rows, width) u8, `normals` (3, rows, width) f16.
 
-    Rows nobody saw are hatched.
+    Rows nobody saw are hatched, their normals NaN.
     """
 
     first_row: int
     albedo: U8
     relief: U8
     residual: U8
-    normals: U8
+    normals: NDArray[np.float16]
 
     @classmethod
     def at(cls, surface: Surface) -> "Look":
         """How a strip looks."""
-        x, y, z = surface.normals
-        slopes = SLOPE_STRETCH * 127.5
+        x, y, _ = surface.normals
         look = cls(
             first_row=surface.first_row,
             albedo=_levels(surface.albedo, 255 / ALBEDO_WHITE, 0),
             relief=np.maximum(_levels(0.5 * surface.albedo + 0.9 * (x + y), 215, 107.5), np.uint8(60)),
             residual=_levels(np.nan_to_num(surface.residual), 127.5 / RESIDUAL_WHITE, 127.5),
-            normals=np.stack([_levels(z, 127.5, 127.5), _levels(y, slopes, 127.5), _levels(x, slopes, 127.5)], axis=-1),
+            normals=surface.normals.astype(np.float16),
         )
         look._hatch(np.flatnonzero(~surface.valid.any(axis=1)))
         return look
@@ -79,7 +81,7 @@ class Look:
         on = (rows[:, None] + self.first_row + np.arange(self.albedo.shape[1])) % 12 < 3
         pattern = np.where(on, 150, 245).astype(np.uint8)
         self.albedo[rows] = self.relief[rows] = self.residual[rows] = pattern
-        self.normals[rows] = pattern[..., None]
+        self.normals[:, rows] = np.nan
 
 
 def _levels(values: F32, gain: float, offset: float) -> U8:
@@ -88,11 +90,15 @@ def _levels(values: F32, gain: float, offset: float) -> U8:
 
 
 class Crop:
-    """A square of web, filled from the strips it lies in; `box_px` (x0, y0, x1, y1) is what it is about."""
+    """A square of web, filled from the strips it lies in; a defect of class `kind` in `box_px` (x0, y0, x1, y1) is
+    what it is about."""
 
-    def __init__(self, box_px: tuple[int, int, int, int], width_px: int, first_row: int, end_row: int) -> None:
+    def __init__(
+        self, box_px: tuple[int, int, int, int], kind: int, width_px: int, first_row: int, end_row: int
+    ) -> None:
         """As close to the middle of the box as web rows [first_row, end_row) allow; a long box is shown at its end."""
         x0, y0, x1, y1 = self.box_px = box_px
+        self.kind = kind
         longest = max(x1 - x0, y1 - y0)
         side = next((side for side in SIDES_PX if side >= 1.5 * longest), SIDES_PX[-1])
         middle = y1 - side // 2 if y1 - y0 > side else (y0 + y1) // 2
@@ -103,7 +109,7 @@ class Crop:
         self.side = side
         shape = (self.rows.stop - top, self.columns.stop - left)
         self.albedo, self.residual = np.full(shape, 255, np.uint8), np.full(shape, 255, np.uint8)
-        self.normals = np.full((*shape, 3), 255, np.uint8)
+        self.normals = np.full((3, *shape), np.nan, np.float16)
         self.classes = np.zeros(shape, np.uint8)
 
     def add(self, look: Look) -> None:
@@ -111,7 +117,7 @@ class Crop:
         here, there = self._rows_in(look.first_row, len(look.albedo))
         self.albedo[here] = look.albedo[there, self.columns]
         self.residual[here] = look.residual[there, self.columns]
-        self.normals[here] = look.normals[there, self.columns]
+        self.normals[:, here] = look.normals[:, there, self.columns]
 
     def add_classes(self, class_index: U8, first_row: int) -> None:
         """Take over what was decided of web rows from `first_row` on."""
@@ -124,11 +130,15 @@ class Crop:
         return slice(start - self.rows.start, stop - self.rows.start), slice(start - first_row, stop - first_row)
 
     def sheet(self, colours: U8, pitch_mm: float, truth: U8 | None) -> U8:
-        """Albedo, normals, residual, what was found and, with `truth` (rows, columns) u8, what was planted."""
+        """Albedo, normals, residual, heights, what was found and, with `truth` (rows, columns) u8, what was planted."""
+        normals, seen, inside = self._normals(), np.isfinite(self.normals[0]), self._inside()
+        heights, title = height_panel(normals, inside, pitch_mm)
+        bends = f", bend {np.abs(curvature_per_mm(normals, pitch_mm)[inside]).max():.2g}/mm" if inside.any() else ""
         panels = [
             ("albedo", self._framed(_scaled(in_colour(self.albedo), self.side))),
-            ("normals", self._framed(_scaled(self.normals, self.side))),
+            (f"normals{bends}", self._framed(_scaled(self._hatched(in_normals(normals), seen), self.side))),
             ("residual", self._framed(_scaled(in_colour(self.residual), self.side))),
+            (title, self._framed(_scaled(self._hatched(in_colour(heights), seen), self.side))),
             ("found", self._overlay(self.classes, colours)),
         ]
         if truth is not None:
@@ -145,6 +155,25 @@ class Crop:
         sheet = np.asarray(np.hstack(columns), np.uint8)
         self._scale_bar(sheet, pitch_mm)
         return sheet
+
+    def _normals(self) -> F32:
+        """As if the web lay flat where nobody saw it."""
+        normals = self.normals.astype(np.float32)
+        flat = np.array([0, 0, 1], np.float32)[:, None, None]
+        return np.where(np.isfinite(normals), normals, flat)
+
+    def _hatched(self, picture: U8, seen: NDArray[np.bool_]) -> U8:
+        """As the albedo is where nobody saw the web."""
+        return np.where(seen[..., None], picture, in_colour(self.albedo))
+
+    def _inside(self) -> NDArray[np.bool_]:
+        """What was found of the defect."""
+        x0, y0, x1, y1 = self.box_px
+        top, left = max(0, y0 - self.rows.start), max(0, x0 - self.columns.start)
+        inside = np.zeros(self.classes.shape, np.bool_)
+        inside[top : y1 - self.rows.start, left : x1 - self.columns.start] = True
+        inside &= self.classes == self.kind
+        return inside
 
     def _overlay(self, classes: U8, colours: U8) -> U8:
         """Classes laid over the albedo, each with its outline."""
@@ -177,6 +206,26 @@ class Crop:
         for at in (x, end):
             cv2.line(sheet, (at, y - 4), (at, y + 4), _INK, 1)
         cv2.putText(sheet, f"{length_mm:g} mm", (end + 8, y + 5), _FONT, 0.5, _INK, 1, cv2.LINE_AA)
+
+
+def in_normals(normals: F32) -> U8:
+    """Normals (3, h, w) in their colours (h, w, 3): slopes across the web red, along it green, level blue."""
+    x, y, z = normals
+    slopes = SLOPE_STRETCH * 127.5
+    return np.stack([_levels(z, 127.5, 127.5), _levels(y, slopes, 127.5), _levels(x, slopes, 127.5)], axis=-1)
+
+
+def height_panel(normals: F32, defect: NDArray[np.bool_], pitch_mm: float) -> tuple[U8, str]:
+    """Heights (h, w) u8, the surroundings' median gray and the farthest from it black or white, and a title that says
+    by how much the defect, where there is one and web beside it, stands out."""
+    height = height_um(normals, pitch_mm)
+    off = height - np.median(height[~defect] if not defect.all() else height)
+    farthest_um = max(LEAST_HEIGHT_UM, float(np.abs(off).max()))
+    try:
+        title = f"height {depth_um(height, defect):+.1f} um"
+    except ValueError:
+        title = f"height within {farthest_um:.1f} um"
+    return _levels(off, 127.5 / farthest_um, 127.5), title
 
 
 def in_colour(gray: U8) -> U8:
@@ -214,6 +263,5 @@ def normal_ball() -> bytes:
     x, y = np.meshgrid(np.linspace(-1, 1, 96), np.linspace(-1, 1, 96))
     r2 = np.minimum(x * x + y * y, 1)
     z = np.sqrt(1 - r2)
-    slopes = SLOPE_STRETCH * np.stack([y, x], axis=-1) * 127.5 + 127.5
-    ball = np.clip(np.concatenate([127.5 + 127.5 * z[..., None], slopes], axis=-1), 0, 255)
-    return bytes(cv2.imencode(".png", ball.astype(np.uint8))[1])
+    ball = in_normals(np.stack([x, y, z]).astype(np.float32))
+    return bytes(cv2.imencode(".png", ball)[1])
