@@ -20,10 +20,10 @@ HALO = 96
 A single pixel can change logits 108 pixels away: those of its whole block of the lowest level change with it."""
 
 
-def require_grid(patch: int) -> None:
+def require_grid(patch: int, grid: int = GRID) -> None:
     """Raises ConfigError for patches that the poolings cannot halve."""
-    if patch < GRID or patch % GRID:
-        raise ConfigError(f"a patch of {patch} pixels: must be a multiple of {GRID}")
+    if patch < grid or patch % grid:
+        raise ConfigError(f"a patch of {patch} pixels: must be a multiple of {grid}")
 
 
 class UNet(nn.Module):
@@ -33,6 +33,7 @@ class UNet(nn.Module):
     The surface is normalised first, with the buffers `mean` and `std` (channels,).
     """
 
+    architecture = "unet"
     mean: Tensor
     std: Tensor
 
