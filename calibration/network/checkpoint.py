@@ -6,32 +6,58 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from calibration.network.networks.table import NETWORKS, build
 from calibration.network.unet import UNet
-from edge.core.errors import ModelError
+from edge.core.errors import ConfigError, ModelError
 
 _DAMAGE = (OSError, KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError)
 
 
-def save_checkpoint(model: UNet, path: Path, training: dict[str, Any] | None = None) -> None:
-    """Write a network so that it can be read back or exported; an older one stays until the new one is whole.
+def save_checkpoint(
+    model: nn.Module, path: Path, training: dict[str, Any] | None = None, about: dict[str, Any] | None = None
+) -> None:
+    """Write a network of the table so that it can be read back; an older one stays until the new one is whole.
 
-    `training`: state of a training, for `load_training`.
+    `training`: state of a training, for `load_training`; `about`: what must be known to ask the network, as plain
+    values.
     """
     new = path.with_suffix(path.suffix + ".new")
-    torch.save({"shape": model.shape, "state": model.state_dict(), "training": training}, new)
+    saved = {"architecture": model.architecture, "shape": model.shape, "state": model.state_dict()}
+    torch.save({**saved, "training": training, "about": about}, new)
     new.replace(path)
 
 
 def load_checkpoint(path: Path) -> UNet:
-    """Read a network written by `save_checkpoint`, in evaluation mode, on the CPU. Raises ModelError."""
+    """Read our U-Net as `save_checkpoint` wrote it, in evaluation mode, on the CPU.
+
+    Raises ModelError, also for another network: only ours can look at a web window by window.
+    """
+    model, _ = load_network(path)
+    if isinstance(model, UNet):
+        return model
+    name = str(model.architecture)
+    why = (
+        "pools over the whole image, so no halo is large enough"
+        if NETWORKS[name].pools_globally
+        else "is not the network of the line"
+    )
+    raise ModelError(
+        f"{path}: {name} {why}: it stays with `foilsight literature`; the line runs what `foilsight train` writes"
+    )
+
+
+def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Read a network and what is `about` it, in evaluation mode, on the CPU. Raises ModelError."""
     saved = _load(path)
     try:
-        model = UNet(*saved["shape"])
+        model = build(saved.get("architecture", UNet.architecture), *saved["shape"])
         model.load_state_dict(saved["state"])
-    except _DAMAGE as error:
+        about = dict(saved.get("about") or {})
+    except (*_DAMAGE, AttributeError, ConfigError) as error:
         raise _not_ours(path, error) from error
-    return model.eval()
+    return model.eval(), about
 
 
 def load_training(path: Path, settings: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -64,4 +90,4 @@ def _load(path: Path) -> Any:
 
 
 def _not_ours(path: Path, error: Exception) -> ModelError:
-    return ModelError(f"{path}: not a checkpoint of this network ({type(error).__name__})")
+    return ModelError(f"{path}: not a checkpoint of a network ({type(error).__name__})")

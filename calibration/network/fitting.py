@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,10 +14,10 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from calibration.network.checkpoint import load_training, save_checkpoint
-from calibration.network.unet import UNet
 from edge.core.errors import FoilsightError, ModelError
 from edge.core.types import F32
 
+Net = TypeVar("Net", bound=nn.Module)
 REPORT_EVERY = 20
 CHECKPOINT_EVERY = 250
 
@@ -58,13 +58,13 @@ def print_progress(progress: Progress) -> None:
 
 
 @dataclass
-class Training:
+class Training(Generic[Net]):
     """A network in training. `settings` say in words what must be the same for it to be resumed.
 
     `iteration` steps of `iterations` are done. `schedule` is None for a constant learning rate.
     """
 
-    model: UNet
+    model: Net
     sampler: Sampler
     loss_of: nn.Module
     optimiser: torch.optim.Optimizer
@@ -75,7 +75,7 @@ class Training:
     iteration: int = 0
 
     def __post_init__(self) -> None:
-        self._device = self.model.mean.device
+        self._device = next(self.model.parameters()).device
         self.loss_of.to(self._device)
 
     def step(self) -> float:
@@ -132,13 +132,13 @@ def device() -> torch.device:
 
 
 def fit(
-    training: Training,
+    training: Training[Net],
     *,
     checkpoint: Path | None = None,
     progress: Callable[[Progress], None] = print_progress,
     validate: Callable[[], Mapping[str, float]] | None = None,
-    after_step: Callable[[int, UNet], None] | None = None,
-) -> UNet:
+    after_step: Callable[[int, Net], None] | None = None,
+) -> Net:
     """Train until all iterations are done; gives the network in evaluation mode, on the CPU.
 
     `checkpoint` is rewritten every CHECKPOINT_EVERY iterations and at the end; `validate` gives the F1 to report then;

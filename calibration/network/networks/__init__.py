@@ -1,0 +1,1 @@
+"""The networks that can be trained, each under its name."""
