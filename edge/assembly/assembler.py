@@ -5,6 +5,10 @@ e cos a / p + s r, and its column c on web column c + s (r - middle row) tan a. 
 frame. Web rows lie along those of the image: row (y cos a + x sin a) / p holds the web at (x, y). One mechanism serves
 steady motion, ramps, stop-and-go and a still object. An encoder that goes back by more than a frame has been restarted:
 rows count on, and what passed meanwhile is not known.
+
+Where frames show that the web moves further than the encoder says, or less far, they are laid by what they show
+(`EncoderDrift`): web rows, and the millimetres derived from them, are then the image's own, at the pitch of the
+calibration, and no longer the encoder's.
 """
 
 import math
@@ -13,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge.assembly.drift import MOVES_PX, EncoderDrift
 from edge.assembly.kernel import lay_rows
 from edge.assembly.row_map import RowMap, View, Views
 from edge.core.calibration import Calibration
@@ -28,6 +33,8 @@ _FIRST_SLOTS = 32
 class FrameCounts:
     """What became of the frames: `lost` by gaps of the device counter, `repeated` delivered twice; not used because
     `incomplete`, without a `position`, `dark` (its lamp did not fire) or lit by an `other_light` than it claims.
+    `compared` with an earlier one of their light to tell whether the encoder is right, and those of them where it was
+    `unobservable`: the web is too smooth, the two show no common web, or there is no flat field.
     `encoder_restarts`: how often the encoder went back by more than a frame.
     """
 
@@ -38,6 +45,8 @@ class FrameCounts:
     no_position: int = 0
     dark: int = 0
     other_light: int = 0
+    compared: int = 0
+    unobservable: int = 0
     encoder_restarts: int = 0
 
     @property
@@ -64,7 +73,9 @@ class Assembler:
         self._columns_per_row = calibration.transport_sign * math.tan(angle)
         self._views = Views(calibration.lights, calibration.height, calibration.transport_sign)
         self._witness = LightWitness(calibration)
+        self._first_row = 0 if calibration.transport_sign > 0 else calibration.height - 1
         self._origin_row: float | None = None
+        self._scale = 1.0
         self._last_row = -math.inf
         self._next_row = 0
         self._end_row = 0
@@ -77,6 +88,12 @@ class Assembler:
         else:
             self._dark = calibration.dark
             self._gain = 1.0 / (calibration.flat - calibration.dark)
+        self._drift = EncoderDrift(calibration, self._dark, self._gain)
+
+    @property
+    def encoder_drift(self) -> EncoderDrift:
+        """What the frames say of the encoder."""
+        return self._drift
 
     @property
     def web_rows(self) -> int:
@@ -98,8 +115,7 @@ class Assembler:
         if not self._count(frame):
             return
         view = View(self._web_row(frame), self._store(frame.pixels))
-        _, highest = self._views.rows_of(view)
-        self._end_row = max(self._end_row, math.floor(highest + 1e-6) + 1)
+        self._end_row = max(self._end_row, self._views.end_of(view))
         dropped = self._views.add(frame.light, view)
         if dropped is not None:
             self._free.append(dropped.slot)
@@ -117,11 +133,32 @@ class Assembler:
         row = frame.encoder_mm * self._rows_per_mm
         restarted = row < self._last_row - self._calibration.height
         self.counts.encoder_restarts += restarted
+        if restarted:
+            self._drift.restart()
+        comparison = self._drift.push(frame.light, frame.pixels, row)
+        self.counts.compared += comparison != "none"
+        self.counts.unobservable += comparison == "unobservable"
         if self._origin_row is None or restarted:
-            first = row if self._calibration.transport_sign > 0 else row - (self._calibration.height - 1)
-            self._origin_row = first - self._end_row
+            self._scale = self._drift.scale
+            self._origin_row = row * self._scale - self._first_row - self._end_row
+        elif self._drift.scale != self._scale:
+            self._follow(self._drift.scale)
         self._last_row = row
-        return row - self._origin_row
+        return row * self._scale - self._origin_row
+
+    def _follow(self, scale: float) -> None:
+        """From the last frame on a row of the encoder is `scale` rows of web. Frames still held, where the scale they
+        were laid by was far off, are laid anew about the first row to come."""
+        assert self._origin_row is not None
+        factor = scale / self._scale
+        last = self._last_row * self._scale - self._origin_row
+        if abs(factor - 1) * self._calibration.height > MOVES_PX:
+            about_row = self._next_row + self._first_row
+            self._views.stretch(about_row, factor)
+            last = about_row + factor * (last - about_row)
+            self._end_row = max(self._next_row, self._views.end_row)
+        self._scale = scale
+        self._origin_row = self._last_row * scale - last
 
     def _check(self, frame: Frame) -> None:
         expected = (self._calibration.height, self._calibration.width)

@@ -13,7 +13,7 @@ _TAPS = TAPS_BELOW + 1 + TAPS_ABOVE
 
 
 @njit(inline="always")
-def _windowed_sinc(x: float) -> Any:
+def windowed_sinc(x: float) -> Any:
     """Lanczos kernel of three lobes (Duchon 1979)."""
     if abs(x) < 1e-9:
         return 1.0
@@ -33,7 +33,7 @@ def _move(row: F32, shift: float) -> None:
     weights = np.empty(_TAPS, np.float32)
     total = 0.0
     for tap in range(_TAPS):
-        weights[tap] = _windowed_sinc(1.0 - (shift - whole) + TAPS_BELOW - tap)
+        weights[tap] = windowed_sinc(1.0 - (shift - whole) + TAPS_BELOW - tap)
         total += weights[tap]
     weights /= np.float32(total)
     first = left - whole - 1 - TAPS_BELOW
@@ -79,7 +79,7 @@ def lay_rows(
             first, taps = int(np.floor(position)) - TAPS_BELOW, _TAPS
             total = 0.0
             for tap in range(_TAPS):
-                weights[tap] = _windowed_sinc(position - (first + tap))
+                weights[tap] = windowed_sinc(position - (first + tap))
                 total += weights[tap]
             weights /= np.float32(total)
         for tap in range(taps):

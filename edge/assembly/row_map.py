@@ -3,6 +3,7 @@
 Deciding is apart from moving pixels, so that any kernel can execute the same decision.
 """
 
+import math
 from bisect import insort
 from dataclasses import dataclass, field
 
@@ -49,6 +50,20 @@ class Views:
         """Lowest and highest web row of a frame, inclusive, on its image rows."""
         other_end = view.offset_row + self.transport_sign * (self.height - 1)
         return min(view.offset_row, other_end), max(view.offset_row, other_end)
+
+    def end_of(self, view: View) -> int:
+        """The first whole web row beyond a frame."""
+        return math.floor(self.rows_of(view)[1] + _ROUNDING) + 1
+
+    @property
+    def end_row(self) -> int:
+        """The first whole web row beyond all frames; 0 without any."""
+        return max((self.end_of(view) for views in self._by_light for view in views), default=0)
+
+    def stretch(self, about_row: float, factor: float) -> None:
+        """Lay all frames by `factor` as far from a web row."""
+        for views in self._by_light:
+            views[:] = [View(about_row + factor * (view.offset_row - about_row), view.slot) for view in views]
 
     def add(self, light: int, view: View) -> View | None:
         """Keep a frame. Returns one that no web row would take any more, because its neighbours are nearer."""
