@@ -50,6 +50,23 @@ app.command(
     name="study",
     help="Train and judge the models of the thesis on imbalance, and ours. Needs the extra [train].",
 )
+literature = App(name="literature", help="Systems of the literature on any data: train, judge, predict.")
+app.command(literature)
+literature.command(
+    "calibration.network.literature.commands:train",
+    name="train",
+    help="Train a system of the literature by name and judge it. Needs the extra [train].",
+)
+literature.command(
+    "calibration.network.literature.commands:evaluate",
+    name="evaluate",
+    help="Judge a trained system on other data, with curves and pictures. Needs the extra [train].",
+)
+literature.command(
+    "calibration.network.literature.commands:predict",
+    name="predict",
+    help="Write what a trained system finds as run lengths, as the Severstal competition takes them. Needs [train].",
+)
 dataset = App(name="dataset", help="Look at the data a network is to learn from.")
 app.command(dataset)
 dataset.command(

@@ -50,7 +50,7 @@ def load_checkpoint(path: Path) -> UNet:
 
 def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Read a network and what is `about` it, in evaluation mode, on the CPU. Raises ModelError."""
-    saved = _load(path)
+    saved = load_file(path)
     try:
         model = build(saved.get("architecture", UNet.architecture), *saved["shape"])
         model.load_state_dict(saved["state"])
@@ -65,7 +65,7 @@ def load_training(path: Path, settings: str) -> tuple[dict[str, Any], dict[str, 
 
     Raises ModelError for a damaged file, one that holds no training, or one of other `settings`.
     """
-    saved = _load(path)
+    saved = load_file(path)
     try:
         state, training = saved["state"], saved["training"]
         written = training["settings"] if training is not None else None
@@ -78,7 +78,8 @@ def load_training(path: Path, settings: str) -> tuple[dict[str, Any], dict[str, 
     return state, training
 
 
-def _load(path: Path) -> Any:
+def load_file(path: Path) -> Any:
+    """What PyTorch wrote into a file, on the CPU; nothing in it is run. Raises ModelError."""
     try:
         data = path.read_bytes()
     except OSError as error:

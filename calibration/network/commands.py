@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from edge.core.errors import ConfigError, MissingExtra
+from edge.core.errors import ConfigError, MissingExtra, ModelError
 
 if TYPE_CHECKING:
     from edge.segmentation.model import Accuracy, ModelInfo, Precision
@@ -105,10 +105,18 @@ def export(checkpoint: Path, out: Path, *, validation_webs: int = 3, length_mm: 
     """
     require_torch()
     from calibration.network.checkpoint import load_checkpoint
+    from edge.simulation.planting import LABELS
 
     _check_writable(out)
+    network = load_checkpoint(checkpoint)
+    if network.shape[:2] != (len(CHANNELS), len(LABELS)):
+        seen, classes, _ = network.shape
+        raise ModelError(
+            f"{checkpoint}: of {seen} channels and {classes} classes; on the line it must see {', '.join(CHANNELS)} "
+            f"and tell {len(LABELS)} classes apart"
+        )
     command = "foilsight " + shlex.join(sys.argv[1:])
-    _write(load_checkpoint(checkpoint), out, command, validation_webs, length_mm, width_px=1024)
+    _write(network, out, command, validation_webs, length_mm, width_px=1024)
     return 0
 
 
@@ -172,9 +180,10 @@ def quantise(
 def cost(
     checkpoint: Path | None = None,
     *,
+    network: str = "unet",
     patch: int = 256,
     batch: int = 16,
-    features: int = 32,
+    features: int | None = None,
     channels: int = len(CHANNELS),
     classes: int = 5,
     json: Annotated[bool, Parameter(name="--json", negative="")] = False,
@@ -184,13 +193,15 @@ def cost(
     Parameters
     ----------
     checkpoint
-        File with the ending .pt that `train` keeps beside its model; without it, an untrained network.
+        File with the ending .pt that a training keeps; without it, an untrained network.
+    network
+        Name of an untrained network: unet, elu_unet, fcn, deeplabv3, deeplabv3plus, deeplabv3plus_plain, resnet50.
     patch
         Side of a square patch in pixels.
     batch
         Patches at a time.
     features
-        Channels of an untrained network's first level.
+        Channels of an untrained network's first level; left out, as published.
     channels
         Channels that an untrained network sees.
     classes
@@ -201,15 +212,16 @@ def cost(
     require_torch()
     import msgspec
 
-    from calibration.network.checkpoint import load_checkpoint
+    from calibration.network.checkpoint import load_network
     from calibration.network.cost import cost_of, cost_text
-    from calibration.network.unet import UNet, require_grid
+    from calibration.network.networks.table import architecture, build
+    from calibration.network.unet import require_grid
 
-    require_grid(patch)
-    if min(batch, features, channels, classes) < 1:
-        raise ConfigError("--batch, --features, --channels and --classes must be 1 or more")
-    network = UNet(channels, classes, features) if checkpoint is None else load_checkpoint(checkpoint)
-    found = cost_of(network, network.shape[0], patch, batch)
+    if min(batch, features or 1, channels) < 1 or classes < 2:
+        raise ConfigError("--batch, --features and --channels must be 1 or more, --classes 2 or more")
+    asked = build(network, channels, classes, features) if checkpoint is None else load_network(checkpoint)[0]
+    require_grid(patch, architecture(asked.architecture).grid)
+    found = cost_of(asked, asked.shape[0], patch, batch)
     print(msgspec.json.encode(found).decode() if json else cost_text(found))
     return 0
 

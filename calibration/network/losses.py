@@ -53,6 +53,20 @@ class CrossEntropy(nn.CrossEntropyLoss):
         return super().forward(input.float(), target)
 
 
+class BceDice(nn.Module):
+    """Binary cross entropy of each defect, mean over pixels, plus 1 - Dice of all of a batch, smoothed by one pixel.
+
+    Called with logits [N,classes - 1,H,W] of the defects and truth [N,H,W] of class indices (int64); gives a scalar.
+    """
+
+    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+        logits = logits.float()
+        wanted = F.one_hot(truth, logits.shape[1] + 1)[..., 1:].movedim(-1, 1).float()
+        p = logits.sigmoid()
+        dice = (2 * (p * wanted).sum() + 1) / (p.sum() + wanted.sum() + 1)
+        return F.binary_cross_entropy_with_logits(logits, wanted) + 1 - dice
+
+
 def focal_weights(classes: int) -> Tensor:
     """0.25 for background, 0.75 for every defect."""
     return torch.tensor([FOCAL_BACKGROUND] + [FOCAL_DEFECT] * (classes - 1))

@@ -16,6 +16,7 @@ from calibration.network.datasets.folders import (
 )
 from calibration.network.datasets.magnetic_tile import RUNS, open_magnetic_tile
 from calibration.network.datasets.severstal import TABLE, open_severstal
+from calibration.network.datasets.stacking import stack
 from calibration.network.datasets.webs import open_recordings, open_rendered
 
 WEB_CHANNELS = ("normal_x", "normal_y", "albedo")
@@ -36,9 +37,26 @@ def open_dataset(
     """Open the data set at a path, told by what lies there, or `rendered:FIRST-LAST`, webs of those seeds.
 
     A folder with `train.csv` is laid out as Severstal's, with `runs.json` as the magnetic tiles, with `annotations` as
-    the battery foil, with `masks` plain; recordings are `.mcap` files. Options that a layout does not know change
-    nothing. Raises DatasetError and what the layouts raise.
+    the battery foil, with `masks` plain; recordings are `.mcap` files. `A+B` lays the channels of data sets of the same
+    samples beside each other, as of several exposures. Options that a layout does not know change nothing. Raises
+    DatasetError and what the layouts raise.
     """
+    if "+" in where and not Path(where).exists():
+        return stack(
+            [
+                open_dataset(
+                    each,
+                    threshold=threshold,
+                    defects_only=defects_only,
+                    part=part,
+                    share=share,
+                    side=side,
+                    length_mm=length_mm,
+                    width_px=width_px,
+                )
+                for each in where.split("+")
+            ]
+        )
     if seeds := _RENDERED.fullmatch(where):
         first = int(seeds[1])
         return open_rendered(range(first, int(seeds[2] or first) + 1), length_mm, width_px, WEB_CHANNELS)
@@ -56,6 +74,6 @@ def open_dataset(
     if recordings := sorted(path.glob("*.mcap")):
         return open_recordings(recordings, WEB_CHANNELS)
     raise DatasetError(
-        f"{where}: no data set: expected {IMAGES} with {MASKS} or {ANNOTATIONS}, {TABLE}, {RUNS}, .mcap files "
-        "or rendered:FIRST-LAST"
+        f"{where}: no data set: expected {IMAGES} with {MASKS} or {ANNOTATIONS}, {TABLE}, {RUNS}, .mcap files, "
+        "rendered:FIRST-LAST, or several joined by +"
     )
