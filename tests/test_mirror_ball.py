@@ -9,10 +9,11 @@ import pytest
 from conftest import Foilsight
 from numpy.typing import NDArray
 
-from calibration.ball import find_ball
+from calibration.ball import Ball, find_ball
 from calibration.mirror_ball import find_highlight, light_directions
 from edge.core.errors import CalibrationError
 from edge.core.types import F32
+from edge.recording.image_file import read_gray
 from edge.recording.lights_file import load_lights
 
 DATA = os.environ.get("FOILSIGHT_DATA")
@@ -106,3 +107,28 @@ class TestRealBalls:
         theirs = np.array([[float(part) for part in line.split()] for line in lines]) * [1, -1, 1]  # y up
         ours = np.array([light.direction for light in load_lights(uw_lights).light])
         assert angles_deg(ours, theirs / np.linalg.norm(theirs, axis=1, keepdims=True)).mean() <= 3.1
+
+    def test_a_matt_ball_under_these_lights_is_round(
+        self, uw_lights: Path, tmp_path: Path, foilsight: Foilsight
+    ) -> None:
+        """Against the sphere that has the outline of the ball's mask: half of it in attached shadow under some light."""
+        assert DATA is not None
+        folder = Path(DATA) / "uw_chrome" / "gray"
+        lights, config = tmp_path / "gray.toml", tmp_path / "trimmed.toml"
+        lights.write_text(uw_lights.read_text().replace("chrome.", "gray."))
+        config.write_text('[surface]\nsolver = "trimmed"\n')
+        recording, report = tmp_path / "gray.mcap", tmp_path / "report"
+        for command in (
+            ("import", folder, recording, "--lights", lights),
+            ("replay", recording, "--config", config, "--report", report, "--keep", "surface", "--json"),
+        ):
+            done = foilsight(*command)
+            assert done.returncode == 0, done.stderr
+        mask = read_gray(folder / "gray.mask.tga") > 100
+        y, x = np.nonzero(mask)
+        ball = Ball(float(x.mean()), float(y.mean()), float(np.sqrt(mask.sum() / np.pi)), 0.0)
+        found, truth = np.load(report / "normals.npy")[:, mask].T.astype(np.float64), ball.normals(x, y)
+        on = np.isfinite(truth).all(axis=1)
+        assert on.mean() > 0.99
+        error_deg = angles_deg(found[on], truth[on]).mean()
+        assert error_deg <= 5.6

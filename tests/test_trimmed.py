@@ -54,10 +54,10 @@ def test_a_fifth_of_the_lights_may_be_too_bright_and_a_fifth_in_shadow(n: int, b
     assert angle_deg(plain(strip).normals, normals).mean() > 5
 
 
-@pytest.mark.parametrize("n", [5, 7, 13])
+@pytest.mark.parametrize("n", [7, 8, 13])
 @pytest.mark.parametrize("flat", [True, False])
-def test_equals_least_squares_over_the_middle_ranks(n: int, flat: bool) -> None:
-    strip = misled(rendered(tilted(25), np.ones((ROWS, WIDTH)), source_rows(n), n, flat), 2, 2)
+def test_equals_least_squares_over_the_middle_ranks_that_are_lit(n: int, flat: bool) -> None:
+    strip = misled(rendered(tilted(25), np.ones((ROWS, WIDTH)), source_rows(n), n, flat), 1, 2)
     lights = calibration(n, flat=flat)
     g, change = lights.light_directions, lights.light_directions_per_row
     if flat:
@@ -66,7 +66,7 @@ def test_equals_least_squares_over_the_middle_ranks(n: int, flat: bool) -> None:
     surface, spared = solved(strip, lights), n // 5
     for row, column in [(0, 0), (3, 17), (11, 150), (ROWS - 1, WIDTH - 1)]:
         q = strip.planes[:, row, column].astype(float)
-        kept = np.argsort(q, kind="stable")[spared : n - spared]
+        kept = np.argsort(q, kind="stable")[max(2, spared) : n - spared]
         away = strip.source_row[kept, row, None] - (HEIGHT - 1) / 2
         b = np.linalg.lstsq(g[kept, :, column] + away * change[kept, :, column], q[kept], rcond=None)[0]
         np.testing.assert_allclose(surface.albedo[row, column], np.linalg.norm(b), rtol=1e-5)
@@ -220,7 +220,7 @@ def test_another_solver_is_refused_by_its_key(tmp_path: Path) -> None:
 @pytest.mark.skipif("FOILSIGHT_DATA" not in os.environ, reason="FOILSIGHT_DATA is not set: no real photographs here")
 @pytest.mark.parametrize(
     ("numbers", "expected_deg"),
-    [([80, 32, 25, 73], 2.92), (list(range(1, 97)), 2.32)],
+    [([80, 32, 25, 73], 2.92), (list(range(1, 97)), 2.02)],
     ids=["four lights", "all 96 lights"],
 )
 def test_diligent_ball(tmp_path: Path, foilsight: Foilsight, numbers: list[int], expected_deg: float) -> None:

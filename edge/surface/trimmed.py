@@ -1,11 +1,12 @@
 """Trimmed least squares, for things that stay still: at each pixel only the lights are used that nothing has misled.
 
 A matt surface sends back no more light than its albedo, and none where it turns away: highlights are among a pixel's
-brightest lights, shadows among its darkest. So the lights are ranked by brightness, pixel by pixel, and
+brightest lights, shadows among its darkest. So the lights are ranked by brightness, pixel by pixel. Those in shadow are
+left out. The others are all used where they agree, since every light that is left out costs; where they do not,
 
-- of five lights and more the fifth at either end is left out;
-- of four, where leaving out costs more, the darkest where it is in shadow; otherwise the brightest where the four
-  disagree, it is too bright for the others, and by these the pixel faces it;
+- of five and more a fifth at either end is left out, if the brightest is a glint: of all that are lit it differs most
+  from their fit, or it is much too bright for what is left;
+- of four the brightest, if it is too bright for the others and by these the pixel faces it;
 - of three none.
 
 On a moving web the plain kernel's fallback is the careful one: it trusts three lights only where it can say why. This
@@ -27,7 +28,11 @@ from edge.surface.tolerance import MIN_TOLERANCE
 
 TRIMMED = 0.2
 """Part of the lights that is left out at either end, five and more."""
-_LIMITS = np.array([SHADOW, FACING, MIN_TOLERANCE, MIN_SINGULAR_VALUE, MIN_ALBEDO])
+AGREE = 0.001
+"""Five lights and more agree where they differ from their fit by this part of the albedo (root mean square) at most."""
+GLINT = 0.3
+"""Part of the albedo by which a light is much too bright."""
+_LIMITS = np.array([SHADOW, FACING, MIN_TOLERANCE, AGREE, GLINT, MIN_SINGULAR_VALUE, MIN_ALBEDO])
 
 
 class TrimmedKernel:
@@ -98,7 +103,7 @@ def _compiled() -> Callable[..., None]:
     ):
         """`off_centre` (m, rows): image rows from the centre; `by_column` (w, m, 6): g and its change per image row;
         `saturation` (w, m); `spared`: how many lights are left out at either end of five and more."""
-        shadow, facing, tolerance, singular, least_albedo = limits
+        shadow, facing, tolerance, agree, glint, singular, least_albedo = limits
         count = lights.size
         for i in prange(stop - start):
             row = start + i
@@ -111,18 +116,30 @@ def _compiled() -> Callable[..., None]:
                 _rank(order, q)
                 brightest = q[order[count - 1]]
 
-                b = _fit(g, q, order, 0, count)
-                first, last, checksum = spared, count - spared, np.nan
-                if count == 4:
-                    checksum = np.copysign(_error(g, q, b), q[0] - _shade(g, 0, b)) / _length(b)
-                    first, last = _of_four(g, q, order, b, abs(checksum) > tolerance, shadow, facing)
-                if last - first < count and _spatial(g, order, first, last, singular):
-                    b = _fit(g, q, order, first, last)
-                else:
-                    first, last = 0, count
+                first, last = _in_shadow(q, order, shadow), count
+                if not _spatial(g, order, first, last, singular):
+                    first = 0
+                b = _fit(g, q, order, first, last)
+                disagreement = _error(g, q, order, first, last, b) / _length(b)
+                if count == 4 and first == 0 and disagreement > tolerance:
+                    three = _fit(g, q, order, 0, 3)
+                    if _facing_glint(g, q, order, b, three, facing) and _spatial(g, order, 0, 3, singular):
+                        last, b = 3, three
+                elif count > 4 and disagreement > agree * np.sqrt(last - first):
+                    low, high = max(first, spared), count - spared
+                    if _spatial(g, order, low, high, singular):
+                        middle = _fit(g, q, order, low, high)
+                        if _glint(g, q, order, first, b, middle, glint):
+                            first, last, b = low, high, middle
                 rho = _length(b)
-                if count > 4:
-                    checksum = _error(g, q, b) / rho
+
+                checksum = np.nan
+                if count == 4:
+                    of_all = _fit(g, q, order, 0, 4)
+                    checksum = _error(g, q, order, 0, 4, of_all) / _length(of_all)
+                    checksum = np.copysign(checksum, q[0] - _shade(g, 0, of_all))
+                elif count > 4:
+                    checksum = _error(g, q, order, 0, count, b) / rho
 
                 trusted = not (count == last - first == 4 and abs(checksum) > tolerance)
                 for at in range(first, last):
@@ -139,16 +156,34 @@ def _compiled() -> Callable[..., None]:
 
 
 @njit(cache=True)
-def _of_four(g, q, order, b, disagree, shadow, facing):  # type: ignore[no-untyped-def]
-    """Ranks [first, last) of the lights to use of four whose fit is b."""
-    top, brightest = order[3], q[order[3]]
-    if not q[order[0]] > shadow * brightest:
-        return 1, 4
-    if disagree and brightest > _shade(g, top, b):
-        b = _fit(g, q, order, 0, 3)
-        if q[order[2]] <= _shade(g, top, b) + facing * _length(b):
-            return 0, 3
-    return 0, 4
+def _in_shadow(q, order, shadow):  # type: ignore[no-untyped-def]
+    """How many of the lights are, the darkest ranks; all but three at most."""
+    floor, count = shadow * q[order[order.size - 1]], 0
+    while count < order.size - 3 and not q[order[count]] > floor:
+        count += 1
+    return count
+
+
+@njit(cache=True)
+def _facing_glint(g, q, order, b, three, facing):  # type: ignore[no-untyped-def]
+    """Whether the brightest of four lights, whose fit is b, is too bright for the others, whose fit is `three`."""
+    top, second = order[3], order[2]
+    return q[top] > _shade(g, top, b) and q[second] <= _shade(g, top, three) + facing * _length(three)
+
+
+@njit(cache=True)
+def _glint(g, q, order, first, b, middle, glint):  # type: ignore[no-untyped-def]
+    """Whether of the lights from rank `first` on, whose fit is b, the brightest is farthest from it and above, or far
+    above `middle`, the fit of those in the middle."""
+    last = order.size - 1
+    top = order[last]
+    if q[top] - _shade(g, top, middle) > glint * _length(middle):
+        return True
+    excess = q[top] - _shade(g, top, b)
+    for at in range(first, last):
+        if abs(q[order[at]] - _shade(g, order[at], b)) > excess:
+            return False
+    return True
 
 
 @njit(cache=True)
@@ -210,11 +245,11 @@ def _shade(g, k, b):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _error(g, q, b):  # type: ignore[no-untyped-def]
-    """Norm of what b does not explain of all lights."""
+def _error(g, q, order, first, last, b):  # type: ignore[no-untyped-def]
+    """Norm of what b does not explain of the lights of ranks [first, last)."""
     square = 0.0
-    for k in range(q.size):
-        square += (q[k] - _shade(g, k, b)) ** 2
+    for at in range(first, last):
+        square += (q[order[at]] - _shade(g, order[at], b)) ** 2
     return np.sqrt(square)
 
 
