@@ -111,7 +111,7 @@ class TestRealBalls:
     def test_a_matt_ball_under_these_lights_is_round(
         self, uw_lights: Path, tmp_path: Path, foilsight: Foilsight
     ) -> None:
-        """Against the sphere that has the outline of the ball's mask: half of it in attached shadow under some light."""
+        """Against the sphere that the ball's mask outlines: half of it lies in attached shadow under some light."""
         assert DATA is not None
         folder = Path(DATA) / "uw_chrome" / "gray"
         lights, config = tmp_path / "gray.toml", tmp_path / "trimmed.toml"

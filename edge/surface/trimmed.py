@@ -179,11 +179,10 @@ def _glint(g, q, order, first, b, middle, glint):  # type: ignore[no-untyped-def
     top = order[last]
     if q[top] - _shade(g, top, middle) > glint * _length(middle):
         return True
-    excess = q[top] - _shade(g, top, b)
+    farthest = 0.0
     for at in range(first, last):
-        if abs(q[order[at]] - _shade(g, order[at], b)) > excess:
-            return False
-    return True
+        farthest = max(farthest, abs(q[order[at]] - _shade(g, order[at], b)))
+    return q[top] - _shade(g, top, b) >= farthest
 
 
 @njit(cache=True)
