@@ -84,6 +84,7 @@ def draw(path: Path, curve: NDArray[np.float64], label: str, threshold: float) -
         _write(picture, f"{tick:.1f}", (x - 14, bottom + 26))
     cv2.line(picture, _at(threshold, 0), _at(threshold, 1), (120, 120, 120), 1, cv2.LINE_AA)
     _write(picture, f"{label}, threshold {threshold:g}", (_MARGIN, 44), 0.7)
+    _write(picture, "threshold", (_at(1, 0)[0] - 80, _HEIGHT - 16))
     for at, (name, values) in enumerate(zip(NAMES, curve, strict=True)):
         colour = tuple(int(value) for value in colour_of(at + 1))
         known = ~np.isnan(values)

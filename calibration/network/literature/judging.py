@@ -13,6 +13,7 @@ from calibration.network.literature.images import intensity_channels
 from calibration.network.metrics import Scores, confusion_matrix, dice, score
 from calibration.network.study.results import write_json
 from calibration.network.tables import text_table
+from edge.core.errors import ConfigError
 from edge.core.types import F32, U8
 from edge.service.pictures import file_name, write_picture
 
@@ -47,8 +48,11 @@ def choose_thresholds(detector: Detector, dataset: Dataset) -> tuple[float, ...]
 
 
 def judge(detector: Detector, dataset: Dataset, folder: Path) -> Judgement:
-    """Ask for every image; leaves judgement.json, curves-CLASS.png and pictures/ of the first images with defects."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Ask for every image; leaves judgement.json, curves-CLASS.png and pictures/ of the first images with defects.
+
+    Raises ConfigError for a folder that cannot be made, DatasetError.
+    """
+    make_folder(folder)
     classes = len(detector.classes)
     counts, confusions, dices = Counts(classes - 1), [], []
     images = np.zeros((2, 2), np.int64)
@@ -85,6 +89,14 @@ def judge(detector: Detector, dataset: Dataset, folder: Path) -> Judgement:
     )
     write_json(folder / "judgement.json", judgement)
     return judgement
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that results are to lie in. Raises ConfigError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made ({error.strerror}): choose another folder") from error
 
 
 def judgement_text(judgement: Judgement) -> str:

@@ -13,7 +13,7 @@ from calibration.network.fitting import Training, device, fit
 from calibration.network.literature.crops import Crops
 from calibration.network.literature.detector import CLASSIFIER, NETWORK, Detector, on_device
 from calibration.network.literature.images import Images, Survey, survey
-from calibration.network.literature.judging import Judgement, choose_thresholds, judge
+from calibration.network.literature.judging import Judgement, choose_thresholds, judge, make_folder
 from calibration.network.literature.recipes import Recipe
 from calibration.network.literature.weights import begin_with, load_resnet
 from calibration.network.losses import BceDice, CrossEntropy
@@ -43,7 +43,7 @@ def train(
     KeyboardInterrupt.
     """
     _check(recipe, training, validation, folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     torch.set_num_threads(THREADS)
     images = Images(training)
     found = survey(images)
