@@ -22,6 +22,7 @@ _SD_PER_ROOT_ROW = 1.4e-5
 _ENCODER_SD_PX = 0.05
 """By how much an encoder's own count scatters: what is no more is not followed."""
 _MAX_SD_PX = 0.25
+_WORTH_TELLING = 0.002
 MOVES_PX = 0.1
 """A scale error that moves rows by less within the height of a frame is none: rows stay on whole pixels."""
 _SURE = 4.0
@@ -65,6 +66,24 @@ class EncoderDrift:
         self._before: _Seen | None = None
         self._memory = [self._bands.empty(calibration.height) for _ in range(2)]
         self._last_row = 0.0
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the error is for sure beyond what a person should know of: 0.2 %."""
+        return abs(self.error) - _SURE * self.error_sd > _WORTH_TELLING
+
+    @property
+    def in_words(self) -> str:
+        """The error for a person: sign and size, and what to do."""
+        way = "further" if self.error > 0 else "less far"
+        followed = "too much to be followed"
+        if abs(self.error) < MAX_SCALE_ERROR:
+            followed = "rows are laid by what the frames show"
+        return (
+            f"the web moves {100 * abs(self.error):.2f} % {way} than the encoder says, "
+            f"{self.error * self._height:+.1f} px over the height of a frame, {followed}: check the encoder's wheel, "
+            "then calibrate the scale"
+        )
 
     def push(self, light: int, pixels: Pixels, row: float) -> Comparison:
         """Look at a frame (h, w) of a light at `row` of the encoder."""
