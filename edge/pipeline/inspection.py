@@ -156,6 +156,7 @@ class Inspection:
         with self._ending_on_error():
             for strip in self._assembler.finish(self._planes):
                 self._inspect(strip, read_ns)
+            self.notes += _registration_notes(self.frame_counts)
             self._stages.send(self._passage(read_ns, is_last=True))
             self._stages.finish()
 
@@ -228,6 +229,11 @@ class Inspection:
         alarms = [Alarm(kind=kind, since=utc_now(), detail=f"{_ALARMS[kind]}, {where}") for kind, _ in new]
         if not any(kind in _UNUSABLE for kind, _ in risen):
             alarms += self._lamps.push(frame)
+        drift = self._assembler.encoder_drift
+        if drift.is_off and ("misregistered", None) not in self._told:
+            self._told.add(("misregistered", None))
+            detail = f"{drift.in_words}, seen before {frame.encoder_mm:.1f} mm"
+            alarms.append(Alarm(kind="misregistered", since=utc_now(), detail=detail))
         return alarms
 
     def _emit(self, bodies: Sequence[Defect | Coverage | Alarm], read_ns: int) -> None:
@@ -241,3 +247,11 @@ def _notes(calibration: Calibration, model: ModelInfo) -> Iterable[str]:
         yield f"pitch of the images is unknown: taken as the model's {model.pitch_mm} mm, sizes are in its scale"
     elif abs(calibration.pitch_mm / model.pitch_mm - 1) > PITCH_TOLERANCE:
         yield f"pitch is {calibration.pitch_mm} mm, the model was trained at {model.pitch_mm} mm"
+
+
+def _registration_notes(counts: FrameCounts) -> Iterable[str]:
+    if 2 * counts.unobservable > counts.compared:
+        yield (
+            f"whether the encoder is right could not be seen in {counts.unobservable} of {counts.compared} "
+            "comparisons: the web is too smooth, or frames overlap too little; rows lie where the encoder says"
+        )
