@@ -129,6 +129,22 @@ def test_a_training_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest
         again(tmp_path / "torn")
 
 
+def test_a_network_behind_a_classifier_learns_from_images_with_defects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[bool, list[int]] = {}
+
+    def crops(*given: object, indices: list[int], whole_image: bool, **options: object) -> Crops:
+        asked[whole_image] = list(indices)
+        return Crops(*given, indices=indices, whole_image=whole_image, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(literature_run, "Crops", crops)
+    train(small("severstal"), TRAINING, VALIDATION, tmp_path / "two", iterations=1, seed=1)
+    assert asked == {True: [0, 1, 2, 3, 4, 5], False: [1, 2, 4, 5]}
+    train(small("severstal_one_step"), TRAINING, VALIDATION, tmp_path / "one", iterations=1, seed=1)
+    assert asked[False] == [0, 1, 2, 3, 4, 5]
+
+
 def crops_of(dataset: Dataset, recipe: Recipe, **options: object) -> Crops:
     images = Images(dataset)
     given = {"grid": 8, "seed": 3, "indices": range(len(dataset)), **options}
@@ -169,6 +185,14 @@ def test_brightness_changes_by_its_share_and_leaves_normals_alone() -> None:
     assert 0.4 <= drawn[:, 1].min() < 0.42
     assert 0.58 < drawn[:, 1].max() <= 0.6
     assert (flat[0] == 0.5).all(), "the image itself is not changed"
+
+
+def test_a_mirrored_dome_is_a_dome() -> None:
+    ramp = np.broadcast_to(np.arange(-7.5, 8, dtype=np.float32), (16, 16))
+    dome = np.stack([ramp, ramp.T]), np.zeros((16, 16), np.uint8)
+    dataset = Dataset("web", CLASSES, ("normal_x", "normal_y"), [Entry(Meta("a", "a"), lambda: dome)])
+    drawn, _ = crops_of(dataset, Recipe("r", "fcn", mirrored=True)).draw(20)
+    assert (drawn == dome[0]).all()
 
 
 @pytest.mark.parametrize(

@@ -129,16 +129,16 @@ def resnet_file(path: Path, features: int) -> dict[str, torch.Tensor]:
     return state
 
 
-def test_resnet_weights_load_from_a_file_and_gray_images_give_what_three_equal_channels_give(tmp_path: Path) -> None:
+def test_resnet_weights_load_from_a_file_and_equal_channels_give_what_they_gave(tmp_path: Path) -> None:
     state = resnet_file(tmp_path / "resnet50.pth", 4)
-    colour, gray = build("deeplabv3", 3, 2, 4), build("deeplabv3", 1, 2, 4)
-    for network in (colour, gray):
+    colour, gray, pair = (build("deeplabv3", channels, 2, 4) for channels in (3, 1, 2))
+    for network in (colour, gray, pair):
         load_resnet(network.encoder, tmp_path / "resnet50.pth")
     assert torch.equal(colour.encoder.layer3[5].conv2.weight, state["layer3.5.conv2.weight"])
     seen = torch.randn(1, 1, 32, 32)
-    torch.testing.assert_close(
-        gray.encoder.conv1(seen), colour.encoder.conv1(seen.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5
-    )
+    wanted = colour.encoder.conv1(seen.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(gray.encoder.conv1(seen), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(pair.encoder.conv1(seen.expand(-1, 2, -1, -1)), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
