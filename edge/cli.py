@@ -5,13 +5,15 @@ Modules are imported by the commands that need them, so that `--help` answers at
 """
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
 from cyclopts import App, Parameter
+from msgspec.structs import replace
 
-from edge.core.config import load_config
+from edge.core.config import Config, load_config
 from edge.core.errors import FoilsightError
 
 if TYPE_CHECKING:
@@ -87,17 +89,22 @@ calibrate.command(
     help="Whether photographs are of the lights they are said to be of, among all orders.",
 )
 calibrate.command(
-    "calibration.commands:flat",
+    "calibration.camera_commands:flat",
     name="flat",
     help="Dark and flat field from a recording of good web.",
 )
 calibrate.command(
-    "calibration.commands:linearity",
+    "calibration.camera_commands:linearity",
     name="linearity",
     help="How straight the camera's counts follow the exposure time.",
 )
 calibrate.command(
-    "calibration.commands:scale",
+    "calibration.camera_commands:gloss",
+    name="gloss",
+    help="How much steeper gloss makes slopes look, from a relief of known height.",
+)
+calibrate.command(
+    "calibration.camera_commands:scale",
     name="scale",
     help="Pitch, encoder scale and transport direction from a sheet of dots.",
 )
@@ -107,8 +114,23 @@ calibrate.command(
     help="A page that shows a calibration and what is wrong with it.",
 )
 
+engine = App(name="engine", help="Make and look after the engines that TensorRT executes on a GPU.")
+app.command(engine)
+engine.command(
+    "edge.service.engines:build",
+    name="build",
+    help="Make the engine of a model for this machine's GPU. Needs the extra [gpu].",
+)
+engine.command("edge.service.engines:list_engines", name="list", help="The engines there are.")
+engine.command(
+    "edge.service.engines:check",
+    name="check",
+    help="Whether a line would run on the GPU here, and if not why. Needs the extra [gpu].",
+)
+
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 ConfigFile = Annotated[Path | None, Parameter(name="--config")]
+RequireGpu = Annotated[bool, Parameter(name="--require-gpu", negative="")]
 
 
 @app.command
@@ -119,6 +141,7 @@ def replay(
     report: Path = Path("foilsight-report"),
     rate: str = "max",
     keep: str = "",
+    require_gpu: RequireGpu = False,
     json: Json = False,
 ) -> int:
     """Inspect a recorded web and leave a report; without a recording, a short rendered one.
@@ -135,6 +158,8 @@ def replay(
         `max`, `realtime`, or a number: how many times as fast as it was recorded.
     keep
         Planes to write into the report folder, of `surface,classes`.
+    require_gpu
+        End with an error rather than run on the processor.
     json
         Print the report as one JSON object and nothing else.
     """
@@ -143,7 +168,7 @@ def replay(
     from edge.service.replay import replay as run
     from edge.service.report import print_report
 
-    settings = load_config(config)
+    settings = _settings(config, require_gpu)
     options = ReplayOptions(rate=rate_of(rate), keep=planes_of(keep), quiet=json)
     source: FrameSource
     truth: Truth | None
@@ -172,7 +197,12 @@ def replay(
 
 @app.command
 def run(
-    *, config: Path, report: Path = Path("foilsight-run"), length_mm: float | None = None, json: Json = False
+    *,
+    config: Path,
+    report: Path = Path("foilsight-run"),
+    length_mm: float | None = None,
+    require_gpu: RequireGpu = False,
+    json: Json = False,
 ) -> int:
     """Inspect what the camera sees, until ctrl-C or SIGTERM, and leave a report.
 
@@ -185,6 +215,8 @@ def run(
         Folder for the report: open its report.html.
     length_mm
         End after so much web.
+    require_gpu
+        End with an error rather than run on the processor.
     json
         Print the report as one JSON object and nothing else.
     """
@@ -192,7 +224,7 @@ def run(
     from edge.service.report import print_report
     from edge.service.run import run as run_line
 
-    settings = load_config(config)
+    settings = _settings(config, require_gpu)
     with configured_line(settings, quiet=json) as line:
         result = run_line(line, settings, report, length_mm, quiet=json)
     if json:
@@ -346,13 +378,22 @@ def recover(torn: Path, out: Path) -> int:
 
 
 @app.command
-def evaluate(recording: Path, *, config: ConfigFile = None, report: Path | None = None, json: Json = False) -> int:
-    """Hold the events of a rendered web's recording against the truth in it.
+def evaluate(
+    what: Path,
+    *,
+    data: str | None = None,
+    config: ConfigFile = None,
+    report: Path | None = None,
+    json: Json = False,
+) -> int:
+    """Hold the events of a rendered web's recording against the truth in it, or a model's pixels against masks.
 
     Parameters
     ----------
-    recording
-        MCAP file written by `simulate`.
+    what
+        MCAP file written by `simulate`; with `--data` a model (ONNX).
+    data
+        Images with masks, as `dataset stats` takes them; those the model was made with are left out.
     config
         Configuration (TOML).
     report
@@ -360,16 +401,19 @@ def evaluate(recording: Path, *, config: ConfigFile = None, report: Path | None 
     json
         Print the result as one JSON object and nothing else.
     """
+    if data is not None:
+        evaluate_pixels = import_module("calibration.network.evaluation").evaluate
+        return int(evaluate_pixels(what, data, json))
     from edge.core.errors import RecordingError
     from edge.recording.reader import Recording
     from edge.service.evaluate import evaluate as run
     from edge.service.evaluate import print_evaluation
 
-    opened = Recording(recording)
+    opened = Recording(what)
     truth = opened.truth_classes()
     if truth is None:
-        raise RecordingError(f"{recording}: holds no truth to evaluate against: only rendered webs do")
-    result = run(opened, truth, load_config(config), json, report, recording.name)
+        raise RecordingError(f"{what}: holds no truth to evaluate against: only rendered webs do")
+    result = run(opened, truth, load_config(config), json, report, what.name)
     if json:
         _print_json(result)
     else:
@@ -432,6 +476,13 @@ def run_command(arguments: list[str] | None = None) -> int:
     except Exception as error:
         return _complain(f"a fault of Foilsight itself: {type(error).__name__}: {_one_line(str(error))}", EXIT_FAULT)
     return code if isinstance(code, int) else EXIT_DONE
+
+
+def _settings(config: Path | None, require_gpu: bool) -> Config:
+    settings = load_config(config)
+    if not require_gpu:
+        return settings
+    return replace(settings, segmentation=replace(settings.segmentation, backend="tensorrt"))
 
 
 def _complain(message: str, code: int) -> int:

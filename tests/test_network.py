@@ -250,6 +250,7 @@ def test_thresholds_are_where_f1_is_best() -> None:
         """p(class 1) is the first channel, p(class 2) never counts."""
 
         shape = (3, 3, 1)
+        grid, halo = GRID, HALO
         mean = torch.zeros(3)
 
         def forward(self, surface: torch.Tensor) -> torch.Tensor:

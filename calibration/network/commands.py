@@ -4,7 +4,7 @@ import shlex
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -24,6 +24,12 @@ QUANTISATION_PATCHES = 48
 def train(
     out: Path,
     *,
+    data: str | None = None,
+    validation: str | None = None,
+    validation_share: float = 0.2,
+    held_back: float = 0.0,
+    network: Literal["unet", "unet_half"] = "unet",
+    false_cost: float | None = None,
     webs: int = 24,
     validation_webs: int = 3,
     length_mm: float = 100.0,
@@ -35,15 +41,27 @@ def train(
     seed: int = 1,
     resume: bool = False,
 ) -> int:
-    """Train the segmentation network on rendered webs and write it as one ONNX file that describes itself.
+    """Train the segmentation network and write it as one ONNX file that describes itself.
 
-    The webs come through the stages of the line: exposure, assembly, photometric stereo. Ctrl-C ends the training early
-    and still writes the network.
+    On your own images and masks, or else on rendered webs, which come through the stages of the line: exposure,
+    assembly, photometric stereo. Ctrl-C ends the training early and still writes the network.
 
     Parameters
     ----------
     out
         Model to write (ONNX); a checkpoint is kept beside it with the ending .pt.
+    data
+        Images with masks, as `dataset stats` takes them; left out, rendered webs.
+    validation
+        Data on which probabilities are calibrated and thresholds chosen; left out, a share of the groups of the data.
+    validation_share
+        That share.
+    held_back
+        Share of the groups kept out of all this, for `foilsight evaluate` to judge the model on.
+    network
+        `unet`, or `unet_half`, which works at half the resolution and sees twice as far around a pixel.
+    false_cost
+        Choose thresholds so that missed pixels and so many times the false ones are fewest; left out, by best F1.
     webs
         Rendered webs to train on, each with other texture, lamps, noise and motion.
     validation_webs
@@ -71,8 +89,29 @@ def train(
     from edge.simulation.planting import LABELS
 
     _check_writable(out)
+    command = "foilsight " + shlex.join(sys.argv[1:])
+    if data is not None:
+        from calibration.network.own_data import train_on
+
+        info = train_on(
+            data,
+            validation,
+            (validation_share, held_back),
+            out,
+            command=command,
+            network=network,
+            features=features,
+            iterations=iterations,
+            batch=batch,
+            patch=patch,
+            seed=seed,
+            resume=resume,
+            false_cost=false_cost,
+        )
+        print(f"{out}: pixel F1 on validation data: {info.provenance['pixel_f1']}")
+        return 0
     training = render_webs(range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + webs), length_mm, width_px, CHANNELS)
-    network = run(
+    trained = run(
         training,
         labels=LABELS,
         channels=CHANNELS,
@@ -84,8 +123,7 @@ def train(
         checkpoint=out.with_suffix(".pt"),
         resume=resume,
     )
-    command = "foilsight " + shlex.join(sys.argv[1:])
-    _write(network, out, command, validation_webs, length_mm, width_px)
+    _write(trained, out, command, validation_webs, length_mm, width_px)
     return 0
 
 

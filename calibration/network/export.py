@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from calibration.network.unet import GRID, UNet
+from calibration.network.unet import UNet
 from edge.segmentation.model import METADATA_KEY, ModelInfo
 
 OPSET = 20
@@ -47,8 +47,8 @@ def export(model: UNet, path: Path, info: ModelInfo) -> None:
     if model.shape[:2] != (len(info.channels), len(info.classes)):
         raise ValueError(f"a network of {model.shape[:2]} channels and classes, described as {info}")
     classifier = Classifier(fold_batch_norm(model), info.thresholds).eval()
-    sample = torch.zeros(2, len(info.channels), 4 * GRID, 5 * GRID)
-    rows, columns = (torch.export.Dim(name, min=1) * GRID for name in ("grid_rows", "grid_columns"))
+    sample = torch.zeros(2, len(info.channels), 4 * model.grid, 5 * model.grid)
+    rows, columns = (torch.export.Dim(name, min=1) * model.grid for name in ("grid_rows", "grid_columns"))
     with _quiet_exporter():
         program = torch.onnx.export(
             classifier,

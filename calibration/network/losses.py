@@ -6,11 +6,14 @@ Weights and names are those of the thesis (Morgese, University of Bologna, 2024)
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
+
+from edge.core.types import F32
 
 FOCAL_BACKGROUND, FOCAL_DEFECT = 0.25, 0.75
 
@@ -51,6 +54,53 @@ class CrossEntropy(nn.CrossEntropyLoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return super().forward(input.float(), target)
+
+
+class ComponentLoss(nn.Module):
+    """Cross entropy in which small components count as well as large ones, plus 1 - Dice of each defect.
+
+    A pixel of a component (8-connected, of one class, within its patch) weighs `(LARGE / area) ** balance`, but at
+    least 1, a pixel of background 1: with `balance` 1 every component up to LARGE pixels weighs alike. The sum is
+    divided by the number of pixels. Dice is taken of each defect over all of a batch, smoothed by a pixel; the mean is
+    over the defects that are in it. Called as FocalLoss is.
+    """
+
+    def __init__(self, balance: float = 0.5, dice: float = 1.0) -> None:
+        super().__init__()
+        self.balance, self.dice = balance, dice
+
+    def extra_repr(self) -> str:
+        return f"balance={self.balance:g}, dice={self.dice:g}"
+
+    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+        log_p = F.log_softmax(logits.float(), dim=1)
+        weights = torch.from_numpy(component_weights(truth.cpu().numpy(), self.balance)).to(truth.device)
+        loss = -(weights * log_p.gather(1, truth[:, None])[:, 0]).mean()
+        if not self.dice:
+            return loss
+        wanted = F.one_hot(truth, logits.shape[1])[..., 1:].movedim(-1, 1).float()
+        p = log_p[:, 1:].exp()
+        of_class = (0, 2, 3)
+        there = wanted.sum(of_class)
+        dice = (2 * (p * wanted).sum(of_class) + 1) / (p.sum(of_class) + there + 1)
+        return loss + self.dice * ((1 - dice) * (there > 0)).sum() / (there > 0).sum().clamp(min=1)
+
+
+LARGE = 4096
+"""Pixels from which on a component weighs by its area."""
+
+
+def component_weights(truth: NDArray[np.int64], balance: float) -> F32:
+    """Weights (N,H,W) f32 of the pixels of patches (N,H,W), as ComponentLoss says."""
+    weights = np.ones(truth.shape, np.float32)
+    for patch, out in zip(truth, weights, strict=True):
+        for k in np.unique(patch[patch > 0]):
+            mask = (patch == k).view(np.uint8)
+            _, labels, figures, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+            of_label = np.maximum(LARGE / figures[:, cv2.CC_STAT_AREA], 1) ** balance
+            here = labels > 0
+            out[here] = of_label[labels[here]]
+    return weights
 
 
 class BceDice(nn.Module):

@@ -4,15 +4,25 @@ A web is a pair: surface channels (C,H,W) f32 and truth (H,W) u8, class indices.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.network.augmentation import Augmentation
 from edge.core.errors import ConfigError
 from edge.core.types import F32, U8
 
 Web = tuple[F32, U8]
+
+
+class Webs(Protocol):
+    """Webs by index, which may be read anew at each access."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, at: int, /) -> Web: ...
+    def __iter__(self) -> Iterator[Web]: ...
 
 
 class PatchSampler:
@@ -22,14 +32,22 @@ class PatchSampler:
     do not fit `patch` or `channels`.
     """
 
-    def __init__(self, webs: Sequence[Web], channels: Sequence[str], classes: int, patch: int, seed: int) -> None:
+    def __init__(
+        self,
+        webs: Webs,
+        channels: Sequence[str],
+        classes: int,
+        patch: int,
+        seed: int,
+        augmentation: Augmentation | None = None,
+    ) -> None:
         self._webs = webs
+        self._channels = channels
         self._patch = patch
         self._random = np.random.default_rng(seed)
-        self._signs_x = mirror_signs(channels, "normal_x")
-        self._signs_y = mirror_signs(channels, "normal_y")
+        self._augmentation = Augmentation() if augmentation is None else augmentation
         for surface, truth in webs:
-            _check(surface, truth, len(channels), classes, patch)
+            _check(surface, truth, len(channels), classes, 1 if self._augmentation.continued else patch)
         self.class_pixels = sum(
             (np.bincount(truth.ravel(), minlength=classes) for _, truth in webs), start=np.zeros(classes, np.int64)
         )
@@ -56,30 +74,26 @@ class PatchSampler:
         return np.stack([surface for surface, _ in drawn]), np.stack([truth for _, truth in drawn]).astype(np.int64)
 
     def _draw_one(self, near_a_defect: bool) -> Web:
-        index, row, column = self._near_a_defect() if near_a_defect and self._pixels_of else self._anywhere()
-        here = (slice(row, row + self._patch), slice(column, column + self._patch))
-        surface, truth = self._webs[index][0][:, *here], self._webs[index][1][here]
-        if self._random.random() < 0.5:
-            surface, truth = surface[:, :, ::-1] * self._signs_x, truth[:, ::-1]
-        if self._random.random() < 0.5:
-            surface, truth = surface[:, ::-1] * self._signs_y, truth[::-1]
-        return surface, truth
+        side = self._augmentation.side(self._patch, self._random)
+        index, row, column = self._near_a_defect(side) if near_a_defect and self._pixels_of else self._anywhere(side)
+        cut = _cut(self._webs[index], row, column, side)
+        return self._augmentation(cut, self._channels, self._patch, self._random)
 
-    def _anywhere(self) -> tuple[int, int, int]:
+    def _anywhere(self, side: int) -> tuple[int, int, int]:
         index = int(self._random.choice(len(self._webs), p=self._area))
         height, width = self._webs[index][1].shape
-        row, column = (int(self._random.integers(size - self._patch + 1)) for size in (height, width))
+        row, column = (int(self._random.integers(max(size - side, 0) + 1)) for size in (height, width))
         return index, row, column
 
-    def _near_a_defect(self) -> tuple[int, int, int]:
+    def _near_a_defect(self, side: int) -> tuple[int, int, int]:
         webs = self._pixels_of[self._random.integers(len(self._pixels_of))]
         sizes = np.array([pixels.size for _, pixels in webs], dtype=np.float64)
         index, pixels = webs[self._random.choice(len(webs), p=sizes / sizes.sum())]
         height, width = self._webs[index][1].shape
         centre = divmod(int(self._random.choice(pixels)), width)
-        offsets = self._random.integers(self._patch // 8, self._patch - self._patch // 8, size=2)
+        offsets = self._random.integers(side // 8, side - side // 8, size=2)
         row, column = (
-            int(np.clip(at - offset, 0, size - self._patch))
+            int(np.clip(at - offset, 0, max(size - side, 0)))
             for at, offset, size in zip(centre, offsets, (height, width), strict=True)
         )
         return index, row, column
@@ -88,6 +102,16 @@ class PatchSampler:
 def mirror_signs(channels: Sequence[str], flipped: str) -> F32:
     """Signs (C,1,1) f32 of channels in a mirrored surface: -1 for `flipped`, the component along the mirrored axis."""
     return np.array([-1 if name == flipped else 1 for name in channels], dtype=np.float32)[:, None, None]
+
+
+def _cut(web: Web, row: int, column: int, side: int) -> Web:
+    """A square of a web, which is continued by its mirror image where it is too small."""
+    surface, truth = (plane[..., row : row + side, column : column + side] for plane in web)
+    below, right = (side - size for size in truth.shape)
+    if not below and not right:
+        return surface, truth
+    surface = np.pad(surface, ((0, 0), (0, below), (0, right)), mode="symmetric")
+    return surface, np.pad(truth, ((0, below), (0, right)), mode="symmetric")
 
 
 def _check(surface: F32, truth: U8, channels: int, classes: int, patch: int) -> None:

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
+from calibration.network.augmentation import Augmentation
 from calibration.network.fitting import Progress, Training, device, fit, print_progress
 from calibration.network.losses import FocalLoss, inverse_square_root_frequency
-from calibration.network.sampling import PatchSampler, Web
+from calibration.network.networks.table import architecture, build
+from calibration.network.sampling import PatchSampler, Web, Webs
 from calibration.network.thresholds import pixel_f1
 from calibration.network.unet import UNet, require_grid
 
@@ -18,7 +21,7 @@ THREADS = 2
 
 
 def train(
-    webs: Sequence[Web],
+    webs: Webs,
     *,
     labels: Sequence[str],
     channels: Sequence[str],
@@ -32,29 +35,34 @@ def train(
     resume: bool = False,
     progress: Callable[[Progress], None] = print_progress,
     after_step: Callable[[int, UNet], None] | None = None,
+    network_name: str = UNet.architecture,
+    loss: nn.Module | None = None,
+    augmentation: Augmentation | None = None,
 ) -> UNet:
     """Train a U-Net on webs of (surface (C,H,W) f32, truth (H,W) u8); gives it in evaluation mode, on the CPU.
 
-    AdamW under a one-cycle learning rate, focal loss weighted by inverse square root class frequency, bfloat16 autocast
-    in channels-last order. `checkpoint` is rewritten as `fit` says; with `resume` the training goes on from it. Ctrl-C
-    ends the training early with the network as it stands. Repeatable under `seed` on one machine. Raises ConfigError
-    for webs that do not fit, ModelError for a checkpoint that does not, TrainingError where the loss is no number.
+    AdamW under a one-cycle learning rate, bfloat16 autocast in channels-last order. `network_name`: `unet` or
+    `unet_half`. Left out, `loss` is the focal one weighted by inverse square root class frequency, `augmentation` the
+    web mirrored. `checkpoint` is rewritten as `fit` says; with `resume` the training goes on from it. Ctrl-C ends the
+    training early with the network as it stands. Repeatable under `seed` on one machine. Raises ConfigError for webs
+    that do not fit, ModelError for a checkpoint that does not, TrainingError where the loss is no number.
     """
-    require_grid(patch)
-    torch.set_num_threads(THREADS)
+    require_grid(patch, architecture(network_name).grid)
+    torch.set_num_threads(min(THREADS, torch.get_num_threads()))
     torch.manual_seed(seed)
-    sampler = PatchSampler(webs, channels, len(labels), patch, seed)
-    network = new_network(webs, len(labels), features)
+    sampler = PatchSampler(webs, channels, len(labels), patch, seed, augmentation)
+    network = new_network(webs, len(labels), features, network_name)
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     training = Training(
         network,
         sampler,
-        FocalLoss(inverse_square_root_frequency(sampler.class_pixels)),
+        FocalLoss(inverse_square_root_frequency(sampler.class_pixels)) if loss is None else loss,
         optimiser,
         torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=LEARNING_RATE, total_steps=iterations),
         iterations,
         batch,
-        settings_of(webs, labels, channels, features, iterations, batch, patch, seed),
+        settings_of(webs, labels, channels, features, iterations, batch, patch, seed)
+        + ("" if loss is None else f", {network_name}, {loss}, {augmentation}"),
     )
     if resume and checkpoint is not None:
         training.resume(checkpoint)
@@ -65,9 +73,10 @@ def train(
     return fit(training, checkpoint=checkpoint, progress=progress, validate=validate, after_step=after_step)
 
 
-def new_network(webs: Sequence[Web], classes: int, features: int) -> UNet:
+def new_network(webs: Webs, classes: int, features: int, name: str = UNet.architecture) -> UNet:
     """An untrained network that normalises by the webs' own statistics, where it is to be trained."""
-    network = UNet(len(webs[0][0]), classes, features)
+    network = build(name, len(webs[0][0]), classes, features)
+    assert isinstance(network, UNet)
     network.set_normalisation(*channel_statistics(webs))
     network.to(device())
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -75,7 +84,7 @@ def new_network(webs: Sequence[Web], classes: int, features: int) -> UNet:
 
 
 def settings_of(
-    webs: Sequence[Web],
+    webs: Webs,
     labels: Sequence[str],
     channels: Sequence[str],
     features: int,
@@ -91,7 +100,7 @@ def settings_of(
     )
 
 
-def channel_statistics(webs: Sequence[Web]) -> tuple[list[float], list[float]]:
+def channel_statistics(webs: Webs) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel over all pixels of the webs."""
     pixels = sum(truth.size for _, truth in webs)
     mean = sum(surface.sum(axis=(1, 2), dtype=np.float64) for surface, _ in webs) / pixels

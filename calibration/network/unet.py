@@ -7,6 +7,7 @@ skipped level concatenated, 3x3 final layer. Convolutions keep the size by zero 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge.core.errors import ConfigError
@@ -29,17 +30,20 @@ def require_grid(patch: int, grid: int = GRID) -> None:
 class UNet(nn.Module):
     """Logits f32 [N,classes,H,W] of a surface f32 [N,channels,H,W]; H and W multiples of GRID.
 
-    `features`: channels of the first level, doubled at each pooling; `shape` keeps the three arguments.
-    The surface is normalised first, with the buffers `mean` and `std` (channels,).
+    `features`: channels of the first level, doubled at each pooling; `shape` keeps the first three arguments.
+    The surface is normalised first, with the buffers `mean` and `std` (channels,). With a `reduction` above 1 it is
+    then averaged over blocks of so many pixels squared, and the logits are interpolated back: as much more is seen
+    around a pixel, at that much less arithmetic squared. `grid` and `halo` are GRID and HALO in pixels of the surface.
     """
 
     architecture = "unet"
     mean: Tensor
     std: Tensor
 
-    def __init__(self, channels: int, classes: int, features: int = 32) -> None:
+    def __init__(self, channels: int, classes: int, features: int = 32, reduction: int = 1) -> None:
         super().__init__()
         self.shape = (channels, classes, features)
+        self.reduction, self.grid, self.halo = reduction, reduction * GRID, reduction * HALO
         widths = [features << level for level in range(LEVELS + 1)]
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
@@ -58,6 +62,8 @@ class UNet(nn.Module):
 
     def forward(self, surface: Tensor) -> Tensor:
         x = (surface - self.mean[:, None, None]) / self.std[:, None, None]
+        if self.reduction > 1:
+            x = F.avg_pool2d(x, self.reduction)
         skipped = []
         for level in self.down[:-1]:
             x = level(x)
@@ -67,6 +73,8 @@ class UNet(nn.Module):
         for up, merge in zip(self.up, self.merge, strict=True):
             x = merge(torch.cat([skipped.pop(), up(x)], dim=1))
         logits: Tensor = self.final(x)
+        if self.reduction > 1:
+            logits = F.interpolate(logits, scale_factor=float(self.reduction), mode="bilinear", align_corners=False)
         return logits
 
 

@@ -19,6 +19,7 @@ from edge.segmentation.surface_channels import CHANNELS
 
 METADATA_KEY = "foilsight"
 MAX_FILE_BYTES = 512 << 20
+MAX_CHANNELS = 64
 SHIPPED_MODEL = Path(__file__).parent / "models" / "foil.onnx"
 
 ACCURACY_BUDGET = 0.01
@@ -53,7 +54,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     classes: Annotated[list[str], Meta(min_length=2, max_length=255)]
-    channels: Annotated[list[str], Meta(min_length=1, max_length=len(CHANNELS))]
+    channels: Annotated[list[str], Meta(min_length=1, max_length=MAX_CHANNELS)]
     pitch_mm: Annotated[float, Meta(ge=1e-6, le=100)]
     grid: Annotated[int, Meta(ge=1, le=1024)]
     halo: Annotated[int, Meta(ge=0, le=4096)]
@@ -69,11 +70,6 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("a class is named twice")
         if self.halo % self.grid:
             raise ValueError(f"halo {self.halo} is not a multiple of the grid {self.grid}")
-        for name in self.channels:
-            if name not in CHANNELS:
-                raise ValueError(
-                    f"model wants channel '{name}' which the surface does not have ({', '.join(CHANNELS)})"
-                )
 
     def loss(self, precision: Precision) -> float | None:
         """What `precision` loses against f32 of object recall or precision, whichever is more; None if not measured."""
@@ -100,8 +96,19 @@ class ModelFile:
 
 
 def load_model(path: Path | None) -> ModelFile:
-    """Read a model file; None gives the shipped one. Raises ModelError."""
-    path = SHIPPED_MODEL if path is None else path
+    """Read a model file for the line; None gives the shipped one. Raises ModelError, also for one of photographs."""
+    model = read_model(SHIPPED_MODEL if path is None else path)
+    for name in model.info.channels:
+        if name not in CHANNELS:
+            raise ModelError(
+                f"{model.path}: model wants channel '{one_line(name)}' which the surface does not have "
+                f"({', '.join(CHANNELS)}): judge it with `foilsight evaluate --data`, train another for the line"
+            )
+    return model
+
+
+def read_model(path: Path) -> ModelFile:
+    """Read any model file, whatever its channels are called. Raises ModelError."""
     data = read_file(path, MAX_FILE_BYTES, ModelError)
     return ModelFile(path=path, info=_read_info(data, path), digest=hashlib.sha256(data).hexdigest(), data=data)
 

@@ -1,6 +1,7 @@
 """Which data set lies in a folder."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from calibration.network.datasets.dataset import Dataset, DatasetError
@@ -33,13 +34,14 @@ def open_dataset(
     side: Side = "top",
     length_mm: float = 40.0,
     width_px: int = 1024,
+    channels: Sequence[str] = WEB_CHANNELS,
 ) -> Dataset:
     """Open the data set at a path, told by what lies there, or `rendered:FIRST-LAST`, webs of those seeds.
 
     A folder with `train.csv` is laid out as Severstal's, with `runs.json` as the magnetic tiles, with `annotations` as
     the battery foil, with `masks` plain; recordings are `.mcap` files. `A+B` lays the channels of data sets of the same
-    samples beside each other, as of several exposures. Options that a layout does not know change nothing. Raises
-    DatasetError and what the layouts raise.
+    samples beside each other, as of several exposures. `channels`: what is taken of a web's surface. Options that a
+    layout does not know change nothing. Raises DatasetError and what the layouts raise.
     """
     if "+" in where and not Path(where).exists():
         return stack(
@@ -53,16 +55,17 @@ def open_dataset(
                     side=side,
                     length_mm=length_mm,
                     width_px=width_px,
+                    channels=channels,
                 )
                 for each in where.split("+")
             ]
         )
     if seeds := _RENDERED.fullmatch(where):
         first = int(seeds[1])
-        return open_rendered(range(first, int(seeds[2] or first) + 1), length_mm, width_px, WEB_CHANNELS)
+        return open_rendered(range(first, int(seeds[2] or first) + 1), length_mm, width_px, channels)
     path = Path(where)
     if path.suffix == ".mcap":
-        return open_recordings([path], WEB_CHANNELS)
+        return open_recordings([path], channels)
     if (path / TABLE).exists():
         return open_severstal(path, defects_only)
     if (path / RUNS).exists():
@@ -72,7 +75,7 @@ def open_dataset(
     if (path / MASKS).is_dir():
         return open_folder(path, threshold)
     if recordings := sorted(path.glob("*.mcap")):
-        return open_recordings(recordings, WEB_CHANNELS)
+        return open_recordings(recordings, channels)
     raise DatasetError(
         f"{where}: no data set: expected {IMAGES} with {MASKS} or {ANNOTATIONS}, {TABLE}, {RUNS}, .mcap files, "
         "rendered:FIRST-LAST, or several joined by +"
