@@ -150,6 +150,7 @@ def _figures(calibration: Calibration, quality: Quality) -> list[tuple[str, str,
         ("pitch", "unknown" if pitch_mm is None else f"{pitch_mm * 1000:.4g} µm", "" if pitch_mm else "warn"),
         (f"askew, the web runs towards {way}", f"{angle_deg:+.3f}°", ""),
         ("web to a mm of the encoder", f"{calibration.encoder_scale:.5g} mm", ""),
+        ("slopes made gentler, for gloss", f"{calibration.slope_gain:.3g} times", ""),
         ("normals turn by, for 1 % of noise", f"{worst:.2f}°", "bad" if worst > _MOST_ERROR_DEG else ""),
     ]
 

@@ -38,6 +38,7 @@ MIN_ELEVATION = 1e-3
 MIN_PITCH_MM, MAX_PITCH_MM = 1e-6, 100.0
 MAX_TRANSPORT_ANGLE_DEG = 10.0
 MIN_ENCODER_SCALE, MAX_ENCODER_SCALE = 0.5, 2.0
+MIN_SLOPE_GAIN, MAX_SLOPE_GAIN = 0.5, 3.0
 _ARRAYS: dict[str, type[np.floating[Any]]] = {
     "light_directions": np.float64,
     "light_directions_per_row": np.float64,
@@ -85,7 +86,8 @@ class Calibration:
     `white` the count at which the sensor saturates. Without a flat field images are albedo * n.l * `white`;
     `pitch_mm` web length of a pixel, None where unknown; `transport_sign` +1 when features move towards smaller image
     rows; `transport_angle_deg` by how much their way leans towards larger image columns; `encoder_scale` millimetres of
-    web to a millimetre of the encoder; `origin` says what it was made from, `fits` what was fitted since.
+    web to a millimetre of the encoder; `slope_gain` by how much gloss makes gentle slopes look steeper than they are;
+    `origin` says what it was made from, `fits` what was fitted since.
     """
 
     height: int
@@ -100,6 +102,7 @@ class Calibration:
     origin: str
     transport_angle_deg: float = 0.0
     encoder_scale: float = 1.0
+    slope_gain: float = 1.0
     fits: tuple[Fit, ...] = ()
 
     def __post_init__(self) -> None:
@@ -158,6 +161,11 @@ class Calibration:
                 f"calibration: encoder_scale is {self.encoder_scale}, not from {MIN_ENCODER_SCALE:g} to "
                 f"{MAX_ENCODER_SCALE:g}: mend the configuration's encoder_mm_per_count"
             )
+        if not MIN_SLOPE_GAIN <= self.slope_gain <= MAX_SLOPE_GAIN:
+            raise CalibrationError(
+                f"calibration: slope_gain is {self.slope_gain}, not from {MIN_SLOPE_GAIN:g} to {MAX_SLOPE_GAIN:g}: "
+                "gloss does less, look at the lights and at the flat field"
+            )
         if not 1 <= self.white <= MAX_WHITE:
             raise CalibrationError(f"calibration: white level {self.white} is not from 1 to {MAX_WHITE}")
         smallest = np.linalg.svd(self.light_directions.transpose(2, 0, 1), compute_uv=False)[:, 2].min()
@@ -180,6 +188,8 @@ class Calibration:
             scalars.append(f"transport_angle_deg = {float(self.transport_angle_deg)!r}")
         if self.encoder_scale != 1:
             scalars.append(f"encoder_scale = {float(self.encoder_scale)!r}")
+        if self.slope_gain != 1:
+            scalars.append(f"slope_gain = {float(self.slope_gain)!r}")
         scalars += [line for fit in self.fits for line in _toml_lines(fit)]
         members = {"calibration.toml": ("\n".join(scalars) + "\n").encode()}
         for name, dtype in _ARRAYS.items():
@@ -229,6 +239,7 @@ class Calibration:
             origin=scalars.origin,
             transport_angle_deg=scalars.transport_angle_deg,
             encoder_scale=scalars.encoder_scale,
+            slope_gain=scalars.slope_gain,
             fits=tuple(scalars.fit),
         )
 
@@ -253,6 +264,7 @@ class _Scalars(msgspec.Struct, frozen=True):
     pitch_mm: float | None = None
     transport_angle_deg: float = 0.0
     encoder_scale: float = 1.0
+    slope_gain: float = 1.0
     fit: list[Fit] = []
 
 

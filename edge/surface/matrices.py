@@ -2,7 +2,8 @@
 
 The flat field holds the flat target's own n.l, so a flat-fielded plane is q_k = rho n.g_k with g_k = l_k / l_kz;
 without flat field g_k is the unit direction l_k itself. Off the centre image row a light stands a little elsewhere:
-g_k(r) = g_k + r dg_k/dr, with r in image rows from the centre.
+g_k(r) = g_k + r dg_k/dr, with r in image rows from the centre. A glossy coating sends so much more light back where it
+turns to a lamp that gentle slopes look steeper by the calibration's slope gain: as if the lamps stood lower by as much.
 """
 
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ def matrices_for(calibration: Calibration, lights: NDArray[np.intp]) -> Matrices
             raise CalibrationError("a light lies below the web: no flat field can come from it, calibrate the lights")
         g = g / z
         g_per_row = (g_per_row - g * z_per_row) / z
+    gain = np.array([[calibration.slope_gain], [calibration.slope_gain], [1.0]])
+    g, g_per_row = gain * g, gain * g_per_row
     inverse: F64 = np.linalg.pinv(g.transpose(2, 0, 1)).astype(np.float64).transpose(1, 2, 0)
     return Matrices(
         lights=lights,
