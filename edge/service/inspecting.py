@@ -16,9 +16,10 @@ from edge.core.types import Alarm, Coverage, Defect, Frame
 from edge.events.outbox import Outbox
 from edge.events.publisher import EventWriter
 from edge.pipeline.inspection import Inspection, Watchers
+from edge.segmentation.backend import Backend
 from edge.segmentation.model import ModelFile, load_model
-from edge.segmentation.openvino import OpenVinoBackend
 from edge.service.album import DEFECTS, ROLL_ALBEDO, ROLL_MAP, SECTIONS, Album
+from edge.service.backends import open_backend
 from edge.service.gallery import Truth
 from edge.service.keeping import ClassKeeper, SurfaceKeeper
 from edge.service.page import PAGE, write_page
@@ -81,13 +82,13 @@ def inspect_web(
     what was read is still inspected, reported and noted. Raises FoilsightError.
     """
     model = load_model(config.segmentation.model)
-    backend = OpenVinoBackend(model, config.segmentation.precision)
+    backend, backend_notes = open_backend(model, config)
     fresh_folder(folder, _FILES, (DEFECTS, SECTIONS))
     with ExitStack() as stack:
         watchers = _keepers(wishes.keep, folder, stack)
         outbox = stack.enter_context(Outbox(folder / OUTBOX, wishes.keep_events_mb))
         writer, warnings = _writer(outbox, config, roll, model, calibration, stack)
-        said = _Said([*wishes.notes, *warnings])
+        said = _Said([*wishes.notes, *backend_notes, *warnings])
         pitch_mm = calibration.pitch_mm or model.info.pitch_mm
         album = Album(model.info.classes, calibration.width, pitch_mm, web_mm, wishes.truth)
         watchers.surface.append(album.add_surface)
@@ -160,7 +161,7 @@ def _report(
     stopped: bool,
     name: str,
     roll: str,
-    backend: OpenVinoBackend,
+    backend: Backend,
     model: ModelFile,
     calibration: Calibration,
     said: _Said,

@@ -1,0 +1,103 @@
+"""Models on a GPU, for windows that come from host memory and go back there."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import cycle
+from typing import Protocol
+
+import numpy as np
+
+from edge.core.errors import ModelError
+from edge.core.gpu import Address, Driver, GpuError, Stream
+from edge.core.types import F32, U8
+
+
+class Engine(Protocol):
+    """Executes one model on windows in device memory, in streams of the driver it was opened with.
+
+    `rows`, `columns`: largest window; `channels`: of the surface.
+    """
+
+    name: str
+    precision: str
+    channels: int
+    rows: int
+    columns: int
+
+    def enqueue(
+        self, surface: Address, shape: tuple[int, ...], class_index: Address, score: Address, stream: Stream
+    ) -> None:
+        """Decide a window of shape (1, C, H, W): class and score u8, of H W bytes each, come at these addresses.
+
+        Raises GpuError.
+        """
+        ...
+
+
+class DeviceBackend:
+    """A `Backend` of an engine, on one window at a time.
+
+    `open_engine` opens the GPU and the engine on it. After an error of the GPU both are opened anew, once, and the
+    window, which is still in host memory, is decided again: nothing is lost. Raises GpuError where that fails too.
+    """
+
+    def __init__(self, open_engine: Callable[[], tuple[Driver, Engine]]) -> None:
+        self._open = open_engine
+        self.reopened = 0
+        self._begin()
+
+    @property
+    def name(self) -> str:
+        """Of the library."""
+        return self._engine.name
+
+    @property
+    def precision(self) -> str:
+        """What the engine computes in."""
+        return self._engine.precision
+
+    def _begin(self) -> None:
+        self._driver, self._engine = self._open()
+        driver, pixels = self._driver, self._engine.rows * self._engine.columns
+        size = 4 * self._engine.channels * pixels
+        self._surface, self._surface_host = driver.allocate(size), driver.pinned(size)
+        self._class_index, self._score = driver.allocate(pixels), driver.allocate(pixels)
+        self._answers = cycle([driver.pinned(2 * pixels), driver.pinned(2 * pixels)])
+        self._stream, self._done = driver.stream(), driver.event()
+
+    def infer(self, surface: F32) -> tuple[U8, U8]:
+        """See `Backend.infer`."""
+        _, channels, rows, columns = surface.shape
+        engine = self._engine
+        if surface.shape[0] != 1 or channels != engine.channels or rows > engine.rows or columns > engine.columns:
+            raise ModelError(
+                f"the engine takes one window of {engine.channels} channels and up to {engine.rows} x "
+                f"{engine.columns} px, not {surface.shape}: build it for the windows of this line"
+            )
+        try:
+            return self._infer(surface)
+        except GpuError:
+            self.close()
+            self._begin()
+            self.reopened += 1
+            return self._infer(surface)
+
+    def _infer(self, surface: F32) -> tuple[U8, U8]:
+        driver, stream = self._driver, self._stream
+        shape, pixels = surface.shape, surface.shape[2] * surface.shape[3]
+        source = self._surface_host[: surface.nbytes]
+        source[:] = surface.reshape(-1).view(np.uint8)
+        answer = next(self._answers)[: 2 * pixels]
+        driver.upload(self._surface, source, stream)
+        self._engine.enqueue(self._surface, shape, self._class_index, self._score, stream)
+        driver.download(answer[:pixels], self._class_index, stream)
+        driver.download(answer[pixels:], self._score, stream)
+        driver.record(self._done, stream)
+        driver.synchronise(self._done)
+        class_index, score = answer.reshape(2, 1, *shape[2:])
+        return class_index, score
+
+    def close(self) -> None:
+        """Give the GPU back. Never raises."""
+        with suppress(GpuError):
+            self._driver.close()
