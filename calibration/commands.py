@@ -39,7 +39,7 @@ def lights(
     ball_mm
         Diameter of a mirror ball: the lights are line lights.
     places
-        In how many places the ball stood: two or more, far apart in the field; four are better.
+        In how many places the ball stood: two or more, far apart in the field; four where `bar_mm` is not known.
     bar_mm
         Length of the bars, where it is known: saturated highlights are a little too long.
     matte
