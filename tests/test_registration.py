@@ -172,6 +172,13 @@ def test_a_web_that_runs_askew_is_followed() -> None:
         assert misregistration_px(planes_of(camera, replace(camera.calibration, transport_angle_deg=angle_deg))) < 0.05
 
 
+@pytest.mark.parametrize("off", [0.0, OFF])
+def test_sixteen_common_rows_are_enough(off: float) -> None:
+    assembler, strips = assembled(camera_of(RELIEF, Motion(60.0)), short_by(off))
+    assert assembler.encoder_drift.error == pytest.approx(off, abs=5e-4)
+    assert apart_px(strips)[0] < 0.05 and assembler.counts.unobservable == 0
+
+
 @pytest.mark.parametrize("advance_px", [64.0, 61.0])
 def test_frames_that_overlap_too_little_tell_nothing(advance_px: float) -> None:
     assembler, _ = assembled(camera_of(Coating(), Motion(advance_px)), short_by(OFF))

@@ -19,7 +19,7 @@ _BLOCK_PX, _BLOCKS = 4, 4
 _BAND_PX = _BLOCK_PX * _BLOCKS
 _LEAST_PITCH_PX = 24
 _MOST_BANDS, _LEAST_BANDS = 16, 8
-_LEAST_ROWS = 8
+_LEAST_ROWS = 4
 _STEP = 2
 """Rows to either side over which a gradient is taken: what rises slower is lost in noise, what faster in the lens."""
 _SURE = 5.0
