@@ -32,7 +32,7 @@ class Tolerance:
     def __init__(self, matrices: Matrices) -> None:
         self._lights, self._centre_row = matrices.lights, matrices.centre_row
         self._none = len(matrices.lights) != 4
-        self._residuals = _compiled()
+        self._medians = _compiled()
         width = matrices.g.shape[2]
         run = min(_RUN, width)
         self._columns = _spread(width - run + 1, _RUNS)
@@ -46,19 +46,11 @@ class Tolerance:
             return np.full(stop - start, np.inf, np.float32)
         edges = np.array([start, *range(start - start % BLOCK_ROWS + BLOCK_ROWS, stop, BLOCK_ROWS), stop])
         rows = np.stack([edges[:-1], (edges[:-1] + edges[1:]) // 2], axis=1)
-        off_centre = (strip.source_row[self._lights[:, None], rows.ravel()] - self._centre_row).astype(np.float32)
+        off_centre = (strip.source_row[self._lights[:, None, None], rows] - self._centre_row).astype(np.float32)
         planes = np.ascontiguousarray(strip.planes)
-        residual = self._residuals(planes, self._lights, rows.ravel(), self._columns, off_centre, self._table)
-        return np.repeat(_tolerated(residual.reshape(len(rows), -1)), np.diff(edges))
-
-
-def _tolerated(residual: F32) -> F32:
-    """Of blocks with their residuals (blocks, any), NaN where a pixel has none."""
-    ordered = np.sort(residual, axis=1)
-    known = np.isfinite(ordered).sum(axis=1)
-    median = ordered[np.arange(len(ordered)), np.maximum(known - 1, 0) // 2]
-    tolerated: F32 = np.maximum(MIN_TOLERANCE, _DEVIATIONS / _MEDIAN * np.where(known, median, 0)).astype(np.float32)
-    return tolerated
+        median = self._medians(planes, self._lights, rows, self._columns, off_centre, self._table)
+        tolerated = np.maximum(MIN_TOLERANCE, _DEVIATIONS / _MEDIAN * median).astype(np.float32)
+        return np.repeat(tolerated, np.diff(edges))
 
 
 def _spread(count: int, most: int) -> NDArray[np.intp]:
@@ -67,12 +59,12 @@ def _spread(count: int, most: int) -> NDArray[np.intp]:
     return (2 * np.arange(taken) + 1) * count // (2 * taken)
 
 
-_SIGNATURE = types.float32[:, :, ::1](
+_SIGNATURE = types.float32[::1](
     types.Array(types.float32, 3, "C", readonly=True),
     types.intp[::1],
+    types.intp[:, ::1],
     types.intp[::1],
-    types.intp[::1],
-    types.float32[:, ::1],
+    types.float32[:, :, ::1],
     types.float32[:, :, ::1],
 )
 
@@ -82,29 +74,42 @@ def _compiled() -> Callable[..., F32]:
     """The sampler; compiles, or loads what was compiled."""
 
     @njit(_SIGNATURE, nogil=True, cache=True, error_model="numpy")
-    def residuals(planes, lights, rows, columns, off_centre, table):  # type: ignore[no-untyped-def]
-        """|residual| (rows, runs, run) under four lights, of the runs of neighbouring columns that begin at `columns`;
-        `table` (runs, 12 + 12 + 4, run): inverse (3, 4), g_per_row (4, 3), checksum (4)."""
+    def medians(planes, lights, rows, columns, off_centre, table):  # type: ignore[no-untyped-def]
+        """Of |residual| under four lights by block, 0 where no pixel has one; of each of its `rows` (blocks, any) are
+        taken the runs of neighbouring columns that begin at `columns`. `off_centre` (4, blocks, any); `table`
+        (runs, 12 + 12 + 4, run): inverse (3, 4), g_per_row (4, 3), checksum (4)."""
         runs, _, run = table.shape
-        out = np.empty((rows.size, runs, run), np.float32)
-        for i in range(rows.size):
-            for at in range(runs):
-                for j in range(run):
-                    raw_x = raw_y = raw_z = x = y = z = s = np.float32(0)
-                    for k in range(4):
-                        q = planes[lights[k], rows[i], columns[at] + j]
-                        raw_x += table[at, k, j] * q
-                        raw_y += table[at, 4 + k, j] * q
-                        raw_z += table[at, 8 + k, j] * q
-                    for k in range(4):
-                        drift = table[at, 12 + 3 * k, j] * raw_x
-                        drift += table[at, 13 + 3 * k, j] * raw_y + table[at, 14 + 3 * k, j] * raw_z
-                        q = planes[lights[k], rows[i], columns[at] + j] - off_centre[k, i] * drift
-                        x += table[at, k, j] * q
-                        y += table[at, 4 + k, j] * q
-                        z += table[at, 8 + k, j] * q
-                        s += table[at, 24 + k, j] * q
-                    out[i, at, j] = abs(s) / np.sqrt(x * x + y * y + z * z)
-        return out
+        found = np.zeros(rows.shape[0], np.float32)
+        known = np.empty(rows.shape[1] * runs * run, np.float32)
+        taken = np.empty(run, np.float32)
+        for block in range(rows.shape[0]):
+            count = 0
+            for i in range(rows.shape[1]):
+                row = rows[block, i]
+                for at in range(runs):
+                    for j in range(run):
+                        raw_x = raw_y = raw_z = x = y = z = s = np.float32(0)
+                        for k in range(4):
+                            q = planes[lights[k], row, columns[at] + j]
+                            raw_x += table[at, k, j] * q
+                            raw_y += table[at, 4 + k, j] * q
+                            raw_z += table[at, 8 + k, j] * q
+                        for k in range(4):
+                            drift = table[at, 12 + 3 * k, j] * raw_x
+                            drift += table[at, 13 + 3 * k, j] * raw_y + table[at, 14 + 3 * k, j] * raw_z
+                            q = planes[lights[k], row, columns[at] + j] - off_centre[k, block, i] * drift
+                            x += table[at, k, j] * q
+                            y += table[at, 4 + k, j] * q
+                            z += table[at, 8 + k, j] * q
+                            s += table[at, 24 + k, j] * q
+                        taken[j] = abs(s) / np.sqrt(x * x + y * y + z * z)
+                    for j in range(run):
+                        if np.isfinite(taken[j]):
+                            known[count] = taken[j]
+                            count += 1
+            if count:
+                known[:count].sort()
+                found[block] = known[(count - 1) // 2]
+        return found
 
-    return residuals
+    return medians
