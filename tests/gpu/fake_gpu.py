@@ -1,0 +1,148 @@
+"""A GPU made of this machine's memory and processor: kernels compiled as C++, streams that run in any order allowed."""
+
+import ctypes
+import hashlib
+import random
+import subprocess
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from edge.core.gpu import Address, Event, GpuError, Kernel, Stream
+from edge.core.types import U8
+
+SHIM = Path(__file__).with_name("shim.h")
+COMPILE = ("g++", "-x", "c++", "-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unused-function")
+
+
+def compiled(source: str, folder: Path, *flags: str) -> Path:
+    """A shared library with `run_NAME(arguments, grid_x, grid_y, block)` for each kernel of a CUDA source."""
+    names = [line.split("void ")[1].split("(")[0] for line in source.splitlines() if "__global__ void" in line]
+    runs = [
+        f'extern "C" void run_{name}(const void *a, unsigned x, unsigned y, unsigned b) {{ launch({name}, a, x, y, b); }}'
+        for name in names
+    ]
+    text = "\n".join([SHIM.read_text(), source, *runs])
+    library = folder / f"{hashlib.sha256((text + repr(flags)).encode()).hexdigest()[:16]}.so"
+    if not library.exists():
+        command = [*COMPILE, *flags, "-shared", "-fPIC", "-o", str(library), "-"]
+        subprocess.run(command, input=text.encode(), check=True)
+    return library
+
+
+class FakeGpu:
+    """A `Driver`. What is put into streams is done late, and in an order drawn at random among those that streams and
+    events allow: who forgets to wait gets what the memory held before. Nothing is zero that nobody has written.
+
+    `faults`: the number of the call, by its name, with which the GPU fails.
+    """
+
+    gpu, capability, version = "fake", 86, "13.0"
+
+    def __init__(self, folder: Path, seed: int = 0, faults: Mapping[str, int] | None = None) -> None:
+        self._folder, self._random, self._faults = folder, random.Random(seed), dict(faults or {})
+        self._memory: list[U8] = []
+        self._streams: dict[Stream, deque[tuple[Callable[[], bool], Callable[[], None]]]] = {}
+        self._recorded: Counter[Event] = Counter()
+        self._come: Counter[Event] = Counter()
+        self._kernels: dict[Kernel, object] = {}
+        self.calls: Counter[str] = Counter()
+        self.failed = self.closed = False
+        self.bytes_up = self.bytes_down = 0
+
+    def _called(self, name: str) -> None:
+        assert not self.closed, "used after it was closed"
+        assert not self.failed, "used after it had failed"
+        self.calls[name] += 1
+        if self.calls[name] == self._faults.get(name):
+            self.failed = True
+            raise GpuError(f"the GPU failed (scripted, in {name})")
+
+    def _new(self, size: int) -> U8:
+        memory = np.full(size + 64, 0xA5, np.uint8)
+        skip = -memory.ctypes.data % 64
+        self._memory.append(memory[skip : skip + size])
+        return self._memory[-1]
+
+    def at(self, address: Address, size: int) -> U8:
+        """Device memory, which must have been allocated."""
+        for memory in self._memory:
+            begin = memory.ctypes.data
+            if begin <= address and address + size <= begin + memory.size:
+                return memory[address - begin : address - begin + size]
+        raise AssertionError(f"{size} bytes at {address:#x} were never allocated")
+
+    def allocate(self, size: int) -> Address:
+        self._called("allocate")
+        return self._new(size).ctypes.data
+
+    def pinned(self, size: int) -> U8:
+        self._called("pinned")
+        return self._new(size)
+
+    def stream(self) -> Stream:
+        self._streams[len(self._streams) + 1] = deque()
+        return len(self._streams)
+
+    def event(self) -> Event:
+        return 1000 + self.calls["event"] + (self.calls.update(event=1) or 0)
+
+    def put(self, stream: Stream, work: Callable[[], None], ready: Callable[[], bool] = lambda: True) -> None:
+        """Into a stream: also what libraries with kernels of their own do."""
+        self._streams[stream].append((ready, work))
+
+    def record(self, event: Event, stream: Stream) -> None:
+        self._called("record")
+        self._recorded[event] += 1
+        number = self._recorded[event]
+        self.put(stream, lambda: self._come.update({event: number - self._come[event]}))
+
+    def wait(self, stream: Stream, event: Event) -> None:
+        self._called("wait")
+        number = self._recorded[event]
+        self.put(stream, lambda: None, lambda: self._come[event] >= number)
+
+    def synchronise(self, event: Event) -> None:
+        self._called("synchronise")
+        while self._come[event] < self._recorded[event]:
+            ready = [queue for queue in self._streams.values() if queue and queue[0][0]()]
+            assert ready, "nothing can go on: streams wait for each other"
+            self._random.choice(ready).popleft()[1]()
+
+    def elapsed_ms(self, first: Event, last: Event) -> float:
+        return 0.0
+
+    def upload(self, to: Address, source: U8, stream: Stream) -> None:
+        self._called("upload")
+        self.bytes_up += source.nbytes
+        self.put(stream, lambda: np.copyto(self.at(to, source.nbytes), source))
+
+    def download(self, to: U8, source: Address, stream: Stream) -> None:
+        self._called("download")
+        self.bytes_down += to.nbytes
+        self.put(stream, lambda: np.copyto(to, self.at(source, to.nbytes)))
+
+    def copy(self, to: Address, source: Address, size: int, stream: Stream) -> None:
+        self._called("copy")
+        assert to + size <= source or source + size <= to, "they overlap"
+        self.put(stream, lambda: np.copyto(self.at(to, size), self.at(source, size)))
+
+    def clear(self, to: Address, size: int, stream: Stream) -> None:
+        self._called("clear")
+        self.put(stream, lambda: self.at(to, size).fill(0))
+
+    def load(self, source: str, name: str) -> Kernel:
+        self._called("load")
+        library = ctypes.CDLL(str(compiled(source, self._folder)))
+        self._kernels[len(self._kernels) + 1] = getattr(library, f"run_{name}")
+        return len(self._kernels)
+
+    def launch(self, kernel: Kernel, grid: tuple[int, int], block: int, arguments: np.void, stream: Stream) -> None:
+        self._called("launch")
+        held = np.array(arguments)
+        self.put(stream, lambda: self._kernels[kernel](ctypes.c_void_p(held.ctypes.data), *grid, block))
+
+    def close(self) -> None:
+        self.closed = True
