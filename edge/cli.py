@@ -28,12 +28,12 @@ app = App(
     version_flags=["--version"],
 )
 app.command(
-    "calibration.network.commands:train",
+    "calibration.network.training_commands:train",
     name="train",
-    help="Train the segmentation network on rendered webs and export it. Needs the extra [train].",
+    help="Train the segmentation network on your own images or rendered webs. Needs the extra [train].",
 )
 app.command(
-    "calibration.network.commands:export",
+    "calibration.network.training_commands:export",
     name="export",
     help="Write a training's checkpoint as a model file. Needs the extra [train].",
 )

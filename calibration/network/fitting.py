@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -61,7 +61,8 @@ def print_progress(progress: Progress) -> None:
 class Training(Generic[Net]):
     """A network in training. `settings` say in words what must be the same for it to be resumed.
 
-    `iteration` steps of `iterations` are done. `schedule` is None for a constant learning rate.
+    `about`: what must be known to ask the network, kept in its checkpoints. `iteration` steps of `iterations` are done.
+    `schedule` is None for a constant learning rate.
     """
 
     model: Net
@@ -72,6 +73,7 @@ class Training(Generic[Net]):
     iterations: int
     batch: int
     settings: str
+    about: dict[str, Any] = field(default_factory=dict)
     iteration: int = 0
 
     def __post_init__(self) -> None:
@@ -109,7 +111,7 @@ class Training(Generic[Net]):
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "sampler": self.sampler.state,
         }
-        save_checkpoint(self.model, path, training)
+        save_checkpoint(self.model, path, training, self.about)
         return True
 
     def resume(self, path: Path) -> None:

@@ -1,7 +1,7 @@
 """Training on a user's own images and masks, and judging what came of it on those it has not seen."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +10,13 @@ from calibration.network.augmentation import augmentation_for
 from calibration.network.datasets.dataset import Dataset, DatasetError, warn_of_shared_groups
 from calibration.network.datasets.opening import open_dataset
 from calibration.network.evaluation import ADJUSTED_ON, TRAINED_ON
-from calibration.network.export import export
+from calibration.network.finishing import finish
 from calibration.network.literature.images import Images
 from calibration.network.losses import ComponentLoss
 from calibration.network.sampling import Web
 from calibration.network.splitting import split_groups
-from calibration.network.temperature import calibrate, reliability
-from calibration.network.thresholds import choose_thresholds, pixel_f1
-from calibration.network.train import train
-from calibration.network.unet import UNet
+from calibration.network.train import Course, train
 from edge.segmentation.model import ModelInfo
-
-PITCH_MM = 0.05
 
 
 class GroupedWebs(Images):
@@ -51,27 +46,23 @@ def train_on(
     validation_data: str | None,
     shares: tuple[float, float],
     out: Path,
+    course: Course,
     *,
     command: str,
-    network: str,
-    features: int,
-    iterations: int,
-    batch: int,
-    patch: int,
-    seed: int,
-    resume: bool,
     false_cost: float | None,
+    pitch_mm: float,
+    web_channels: Sequence[str],
 ) -> ModelInfo:
     """Train, calibrate the probabilities and choose the thresholds on the validation data, write the model.
 
     `data` as `open_dataset` takes it; `shares` of its groups for validation, unless there is `validation_data`, and
-    held back. Raises DatasetError, ConfigError, ModelError, TrainingError.
+    held back; `web_channels` where it is of webs. Raises DatasetError, ConfigError, ModelError, TrainingError.
     """
     for_validation, held_back = shares
-    of_all = open_dataset(data)
-    training, validation, _ = three_parts(of_all, 0.0 if validation_data else for_validation, held_back, seed)
+    of_all = open_dataset(data, channels=web_channels)
+    training, validation, _ = three_parts(of_all, 0.0 if validation_data else for_validation, held_back, course["seed"])
     if validation_data:
-        validation = open_dataset(validation_data)
+        validation = open_dataset(validation_data, channels=web_channels)
     warn_of_shared_groups(training, validation)
     if (validation.classes, validation.channels) != (training.classes, training.channels):
         raise DatasetError(
@@ -82,43 +73,22 @@ def train_on(
         GroupedWebs(training),
         labels=training.classes,
         channels=training.channels,
-        network_name=network,
-        features=features,
-        iterations=iterations,
-        batch=batch,
-        patch=patch,
-        seed=seed,
         loss=ComponentLoss(),
         augmentation=augmentation_for(training.channels),
-        checkpoint=out.with_suffix(".pt"),
-        resume=resume,
+        **course,
     )
-    return write(found, training, validation, out, command, false_cost)
-
-
-def write(
-    network: UNet, training: Dataset, validation: Dataset, out: Path, command: str, false_cost: float | None
-) -> ModelInfo:
-    """Calibrate, choose thresholds and write the model. Changes the network."""
-    webs = GroupedWebs(validation)
-    temperature, _ = calibrate(network, webs)
-    scores = dict(zip(training.classes[1:], pixel_f1(network, webs), strict=True))
-    info = ModelInfo(
-        classes=list(training.classes),
-        channels=list(training.channels),
-        pitch_mm=PITCH_MM,
-        grid=network.grid,
-        halo=network.halo,
-        thresholds=choose_thresholds(network, webs, false_cost),
+    return finish(
+        found,
+        GroupedWebs(validation),
+        out,
+        classes=training.classes,
+        channels=training.channels,
+        pitch_mm=pitch_mm,
+        false_cost=false_cost,
         provenance={
             "command": command,
             "data": training.name,
             TRAINED_ON: json.dumps(training.groups),
             ADJUSTED_ON: json.dumps(validation.groups),
-            "pixel_f1": ", ".join(f"{label} {f1:.3f}" for label, f1 in scores.items()),
-            "temperature": f"{temperature:.3f}",
-            "expected_calibration_error": f"{reliability(network, webs).error:.4f}",
         },
     )
-    export(network, out, info)
-    return info

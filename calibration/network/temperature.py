@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from calibration.network.reliability import Reliability
 from calibration.network.sampling import Webs
 from calibration.network.thresholds import probabilities
 from calibration.network.unet import UNet
@@ -42,15 +41,6 @@ def calibrate(network: UNet, webs: Webs, seed: int = 0) -> tuple[float, list[flo
         assert network.final.bias is not None
         network.final.bias.mul_(sharpness.item()).add_(added)
     return 1 / sharpness.item(), added.tolist()
-
-
-def reliability(network: UNet, webs: Webs) -> Reliability:
-    """How often the most probable class is the true one, over all pixels of webs."""
-    found = Reliability()
-    for surface, truth in webs:
-        for rows, p in probabilities(network, surface):
-            found.add(p.max(axis=0), p.argmax(axis=0) == truth[rows])
-    return found
 
 
 def _sampled(network: UNet, webs: Webs, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

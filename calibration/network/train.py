@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -18,6 +19,19 @@ from calibration.network.unet import UNet, require_grid
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 1e-5
 THREADS = 2
+
+
+class Course(TypedDict):
+    """What a training of any data is told, as `train` takes it."""
+
+    network_name: str
+    features: int
+    iterations: int
+    batch: int
+    patch: int
+    seed: int
+    checkpoint: Path
+    resume: bool
 
 
 def train(
@@ -63,6 +77,7 @@ def train(
         batch,
         settings_of(webs, labels, channels, features, iterations, batch, patch, seed)
         + ("" if loss is None else f", {network_name}, {loss}, {augmentation}"),
+        {"channels": list(channels), "classes": list(labels)},
     )
     if resume and checkpoint is not None:
         training.resume(checkpoint)

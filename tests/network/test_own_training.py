@@ -18,6 +18,7 @@ from calibration.network.reliability import Reliability
 from calibration.network.splitting import split_groups
 from calibration.network.temperature import calibrate
 from calibration.network.thresholds import choose_thresholds
+from calibration.network.train import Course
 from calibration.network.unet import UNet
 from edge.core.errors import ModelError
 from edge.segmentation.model import load_model, read_model
@@ -62,15 +63,20 @@ def trained(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         None,
         (0.25, 0.25),
         out,
+        Course(
+            network_name="unet",
+            features=2,
+            iterations=60,
+            batch=6,
+            patch=48,
+            seed=3,
+            checkpoint=out.with_suffix(".pt"),
+            resume=False,
+        ),
         command="foilsight train",
-        network="unet",
-        features=2,
-        iterations=60,
-        batch=6,
-        patch=48,
-        seed=3,
-        resume=False,
         false_cost=None,
+        pitch_mm=0.1,
+        web_channels=(),
     )
     return out
 

@@ -1,0 +1,72 @@
+"""What becomes of a trained network: probabilities mended, thresholds chosen, one file that says how it was made."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from calibration.network.export import export
+from calibration.network.reliability import Reliability
+from calibration.network.sampling import Webs
+from calibration.network.temperature import calibrate
+from calibration.network.thresholds import ThresholdCounts, probabilities
+from calibration.network.unet import UNet
+from edge.segmentation.model import ModelInfo
+
+
+def finish(
+    network: UNet,
+    validation: Webs,
+    out: Path,
+    *,
+    classes: Sequence[str],
+    channels: Sequence[str],
+    pitch_mm: float,
+    provenance: Mapping[str, str],
+    false_cost: float | None = None,
+) -> ModelInfo:
+    """Write a network, whose probabilities are calibrated and whose thresholds are chosen on webs it has not learnt.
+
+    Changes the network. Of the calibration the provenance says the temperature and what error is left: of the most
+    probable class of each pixel, and of those pixels where that is a defect.
+    """
+    temperature, _ = calibrate(network, validation)
+    counts, of_all, of_defects = ThresholdCounts(len(classes)), Reliability(), Reliability()
+    for surface, truth in validation:
+        for rows, p in probabilities(network, surface):
+            likeliest, called = p.max(axis=0), p.argmax(axis=0)
+            right = called == truth[rows]
+            counts.add(p, truth[rows])
+            of_all.add(likeliest, right)
+            of_defects.add(likeliest[called > 0], right[called > 0])
+    scores = zip(classes[1:], counts.best_f1(), strict=True)
+    made = {
+        "network": network.architecture,
+        "pixel_f1": ", ".join(f"{label} {f1:.3f}" for label, f1 in scores),
+        "temperature": f"{temperature:.3f}",
+        "expected_calibration_error": _text(of_all.error),
+        "expected_calibration_error_of_defects": _text(of_defects.error),
+    }
+    info = ModelInfo(
+        classes=list(classes),
+        channels=list(channels),
+        pitch_mm=pitch_mm,
+        grid=network.grid,
+        halo=network.halo,
+        thresholds=counts.best_thresholds(false_cost),
+        provenance={**provenance, **made},
+    )
+    export(network, out, info)
+    return info
+
+
+def finished_text(out: Path, info: ModelInfo) -> str:
+    """Size and figures of a model that `finish` wrote."""
+    made = info.provenance
+    return (
+        f"{out}: {out.stat().st_size / 1e6:.1f} MB; pixel F1 on validation data: {made['pixel_f1']}\n"
+        f"{out}: expected calibration error {made['expected_calibration_error']}, of pixels most likely defects "
+        f"{made['expected_calibration_error_of_defects']}; temperature {made['temperature']}"
+    )
+
+
+def _text(error: float | None) -> str:
+    return "-" if error is None else f"{error:.4f}"
