@@ -24,7 +24,7 @@ class Segmenter:
     """
 
     def __init__(self, backend: Backend, info: ModelInfo, width: int, strip_rows: int, window_width: int) -> None:
-        _check(info, strip_rows, window_width)
+        check_windows(info, strip_rows, window_width)
         self._backend = backend
         self._info = info
         self._width = width
@@ -139,7 +139,8 @@ def _empty(rows: int, width: int) -> ClassMap:
     return ClassMap(np.empty((rows, width), np.uint8), np.empty((rows, width), np.uint8), first_row=0)
 
 
-def _check(info: ModelInfo, strip_rows: int, window_width: int) -> None:
+def check_windows(info: ModelInfo, strip_rows: int, window_width: int) -> None:
+    """Raises ConfigError where windows are off the model's grid or leave nothing between two halos."""
     if strip_rows % info.grid or window_width % info.grid:
         raise ConfigError(
             f"assembly.strip_rows {strip_rows} and segmentation.window_width_px {window_width} "

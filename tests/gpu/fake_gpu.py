@@ -21,7 +21,8 @@ def compiled(source: str, folder: Path, *flags: str) -> Path:
     """A shared library with `run_NAME(arguments, grid_x, grid_y, block)` for each kernel of a CUDA source."""
     names = [line.split("void ")[1].split("(")[0] for line in source.splitlines() if "__global__ void" in line]
     runs = [
-        f'extern "C" void run_{name}(const void *a, unsigned x, unsigned y, unsigned b) {{ launch({name}, a, x, y, b); }}'
+        f'extern "C" void run_{name}(const void *a, unsigned x, unsigned y, unsigned b) '
+        f"{{ launch({name}, a, x, y, b); }}"
         for name in names
     ]
     text = "\n".join([SHIM.read_text(), source, *runs])
@@ -52,7 +53,7 @@ class FakeGpu:
         self.failed = self.closed = False
         self.bytes_up = self.bytes_down = 0
 
-    def _called(self, name: str) -> None:
+    def called(self, name: str) -> None:
         assert not self.closed, "used after it was closed"
         assert not self.failed, "used after it had failed"
         self.calls[name] += 1
@@ -75,11 +76,11 @@ class FakeGpu:
         raise AssertionError(f"{size} bytes at {address:#x} were never allocated")
 
     def allocate(self, size: int) -> Address:
-        self._called("allocate")
+        self.called("allocate")
         return self._new(size).ctypes.data
 
     def pinned(self, size: int) -> U8:
-        self._called("pinned")
+        self.called("pinned")
         return self._new(size)
 
     def stream(self) -> Stream:
@@ -94,18 +95,18 @@ class FakeGpu:
         self._streams[stream].append((ready, work))
 
     def record(self, event: Event, stream: Stream) -> None:
-        self._called("record")
+        self.called("record")
         self._recorded[event] += 1
         number = self._recorded[event]
         self.put(stream, lambda: self._come.update({event: number - self._come[event]}))
 
     def wait(self, stream: Stream, event: Event) -> None:
-        self._called("wait")
+        self.called("wait")
         number = self._recorded[event]
         self.put(stream, lambda: None, lambda: self._come[event] >= number)
 
     def synchronise(self, event: Event) -> None:
-        self._called("synchronise")
+        self.called("synchronise")
         while self._come[event] < self._recorded[event]:
             ready = [queue for queue in self._streams.values() if queue and queue[0][0]()]
             assert ready, "nothing can go on: streams wait for each other"
@@ -115,32 +116,32 @@ class FakeGpu:
         return 0.0
 
     def upload(self, to: Address, source: U8, stream: Stream) -> None:
-        self._called("upload")
+        self.called("upload")
         self.bytes_up += source.nbytes
         self.put(stream, lambda: np.copyto(self.at(to, source.nbytes), source))
 
     def download(self, to: U8, source: Address, stream: Stream) -> None:
-        self._called("download")
+        self.called("download")
         self.bytes_down += to.nbytes
         self.put(stream, lambda: np.copyto(to, self.at(source, to.nbytes)))
 
     def copy(self, to: Address, source: Address, size: int, stream: Stream) -> None:
-        self._called("copy")
+        self.called("copy")
         assert to + size <= source or source + size <= to, "they overlap"
         self.put(stream, lambda: np.copyto(self.at(to, size), self.at(source, size)))
 
     def clear(self, to: Address, size: int, stream: Stream) -> None:
-        self._called("clear")
+        self.called("clear")
         self.put(stream, lambda: self.at(to, size).fill(0))
 
     def load(self, source: str, name: str) -> Kernel:
-        self._called("load")
+        self.called("load")
         library = ctypes.CDLL(str(compiled(source, self._folder)))
         self._kernels[len(self._kernels) + 1] = getattr(library, f"run_{name}")
         return len(self._kernels)
 
     def launch(self, kernel: Kernel, grid: tuple[int, int], block: int, arguments: np.void, stream: Stream) -> None:
-        self._called("launch")
+        self.called("launch")
         held = np.array(arguments)
         self.put(stream, lambda: self._kernels[kernel](ctypes.c_void_p(held.ctypes.data), *grid, block))
 

@@ -1,4 +1,4 @@
-"""The CUDA surface kernel without a GPU: compiled as C++ and held against the NumPy reference, and compiled for GPUs."""
+"""The CUDA surface kernel without a GPU: as C++ against the NumPy reference, and compiled for GPUs."""
 
 import os
 import shutil
@@ -15,24 +15,17 @@ from edge.core.calibration import Calibration
 from edge.core.cuda import compiled as compiled_for_gpu
 from edge.core.types import Strip, Surface
 from edge.pipeline.device_plan import sources_of
-from edge.surface import NumpyKernel
 from edge.surface.cuda import ARGUMENTS, CHANNELS, KERNELS, SOURCE, THREADS, WINDOW, grid, lights_of_tables, tables
 from edge.surface.matrices import Matrices, matrices_for
 from edge.surface.solver import empty_surface
 from edge.surface.tolerance import Tolerance
 
 from .fake_gpu import FakeGpu
+from .plain import Plain
 
 gxx = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
 GPUS = (75, 80, 86, 89, 90, 100, 120)
 ROWS = 22
-
-
-class Plain(NumpyKernel):
-    """The reference without its fallback to three lights."""
-
-    def _fall_back(self, *_: object) -> None:
-        pass
 
 
 class Scene:
