@@ -8,13 +8,16 @@ diagonals it is (1, -1, 1, -1) / 2, which a mirror along an axis and a quarter t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TypeVar
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.core.types import F32, U8
 
 Web = tuple[F32, U8]
+Value = TypeVar("Value", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Symmetry:
         turned *= np.array([self._sign(name) for name in channels], np.float32)[:, None, None]
         return turned
 
-    def of_plane(self, plane: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def of_plane(self, plane: NDArray[Value]) -> NDArray[Value]:
         """Values (...,H,W) that do not depend on which way up the web lies, moved to where they are then."""
         moved = plane.swapaxes(-1, -2) if self.transposed else plane
         return moved[..., :: -1 if self.mirrored_y else 1, :: -1 if self.mirrored_x else 1]
@@ -79,7 +82,7 @@ class Augmentation:
         if truth.shape != (patch, patch):
             how = cv2.INTER_AREA if truth.shape[0] > patch else cv2.INTER_LINEAR
             surface = np.stack([cv2.resize(plane, (patch, patch), interpolation=how) for plane in surface])
-            truth = cv2.resize(truth, (patch, patch), interpolation=cv2.INTER_NEAREST)
+            truth = cv2.resize(truth, (patch, patch), interpolation=cv2.INTER_NEAREST).astype(np.uint8, copy=False)
         symmetry = self.symmetries[random.integers(len(self.symmetries))]
         surface, truth = symmetry.of_surface(surface, channels), symmetry.of_plane(truth)
         if self.gain or self.offset:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from edge.core.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
-    from edge.segmentation.model import ModelInfo
+    from edge.segmentation.model import ModelInfo, Precision
 
 CHANNELS = ("normal_x", "normal_y", "albedo")
 FIRST_TRAINING_SEED, FIRST_VALIDATION_SEED, FIRST_UNSEEN_SEED = 10_000, 20_000, 30_000
@@ -70,7 +70,7 @@ def quantise(
     provenance = {**info.provenance, "quantised": "foilsight " + shlex.join(sys.argv[1:]), "from": source.digest}
     info = msgspec.structs.replace(info, precision="int8", accuracy={}, provenance=provenance)
     write_info(out, proto, info)
-    files = {"f32": model, **({"bf16": model} if cpu_has_bf16() else {}), "int8": out}
+    files: dict[Precision, Path] = {"f32": model, **({"bf16": model} if cpu_has_bf16() else {}), "int8": out}
     unseen = range(FIRST_UNSEEN_SEED, FIRST_UNSEEN_SEED + unseen_webs)
     info = msgspec.structs.replace(info, accuracy=measure(files, unseen, length_mm, width_px))
     write_info(out, proto, info)

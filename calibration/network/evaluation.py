@@ -10,7 +10,7 @@ import numpy as np
 
 from calibration.network.datasets.dataset import Dataset
 from calibration.network.datasets.opening import open_dataset
-from calibration.network.metrics import ClassScore, Scores, confusion_matrix, score
+from calibration.network.metrics import ClassScore, Counts, Scores, confusion_matrix, score
 from calibration.network.reliability import Reliability
 from calibration.network.tables import text_table
 from edge.core.errors import ModelError
@@ -139,7 +139,7 @@ def evaluation_text(found: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def _of_two(confusion: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _of_two(confusion: Counts) -> Counts:
     """Background and any defect."""
     return np.array(
         [[confusion[0, 0], confusion[0, 1:].sum()], [confusion[1:, 0].sum(), confusion[1:, 1:].sum()]], np.int64

@@ -2,16 +2,19 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from calibration.network.sampling import Web
 from edge.assembly.assembler import Assembler
+from edge.core.calibration import Calibration
 from edge.core.errors import ConfigError, RecordingError
-from edge.core.types import U8, FrameSource, Strip
+from edge.core.faults import Fault, FaultScript
+from edge.core.types import U8, Frame, FrameSource, Strip
 from edge.segmentation.surface_channels import write_channels
 from edge.simulation.camera import Motion, Rig, StrobedCamera
+from edge.simulation.faulty import with_faults
 from edge.simulation.lights import FOUR_LINE_LIGHTS
 from edge.simulation.optics import IDEAL, Optics
 from edge.simulation.planting import DENSE
@@ -20,14 +23,22 @@ from edge.surface.solver import SurfaceSolver
 
 STRIP_ROWS = 256
 PITCH_MM = 0.05
+ENOUGH_LIGHTS = 3
+LOST_FRAMES = 5
+"""Of one light, one after another: some 500 rows are left to the other three."""
 
 
 def render_webs(seeds: Sequence[int], length_mm: float, width_px: int, channels: Sequence[str]) -> list[Web]:
-    """One web a seed, each of another machine; says on the error stream how far it is."""
+    """One web a seed, each of another machine, every second of them without one of its lights for a while.
+
+    Says on the error stream how far it is.
+    """
     webs = []
     for number, seed in enumerate(seeds, start=1):
         print(f"rendering web {number} of {len(seeds)}", file=sys.stderr, flush=True)
-        webs.append(rendered_web(varied_camera(seed, length_mm, width_px), channels))
+        camera = varied_camera(seed, length_mm, width_px)
+        source = camera if number % 2 else WithoutALight(camera, seed)
+        webs.append(surface_of(source, camera.web.classes, channels))
     return webs
 
 
@@ -60,6 +71,29 @@ def varied_camera(seed: int, length_mm: float, width_px: int) -> StrobedCamera:
     )
 
 
+@dataclass(frozen=True)
+class WithoutALight:
+    """A source that loses frames of one light for a while; where, and which light, differs with the seed."""
+
+    source: StrobedCamera
+    seed: int
+
+    @property
+    def calibration(self) -> Calibration:
+        return self.source.calibration
+
+    @property
+    def web_mm(self) -> float:
+        return self.source.web_mm
+
+    def frames(self) -> Iterator[Frame]:
+        rng = np.random.default_rng([self.seed, 11])
+        begin_mm = float(rng.uniform(0.2, 0.6)) * self.source.web_mm
+        light = int(rng.integers(self.source.calibration.lights))
+        lost = Fault(kind="lost", at_mm=begin_mm, count=LOST_FRAMES, light=light)
+        return with_faults(self.source.frames(), FaultScript(fault=[lost]))
+
+
 def _varied_optics(rng: np.random.Generator) -> Optics:
     """From ideal to somewhat worse than `REAL`; one machine in four is ideal."""
     if rng.uniform() < 0.25:
@@ -77,14 +111,15 @@ def _varied_optics(rng: np.random.Generator) -> Optics:
 
 
 def rendered_web(camera: StrobedCamera, channels: Sequence[str]) -> Web:
-    """Surface channels (C, H, W) f32 and truth (H, W) u8 of the rows that were seen under every light."""
+    """Surface channels (C, H, W) f32 and truth (H, W) u8 of the rows seen under three lights or more."""
     return surface_of(camera, camera.web.classes, channels)
 
 
 def surface_of(source: FrameSource, truth: Callable[[int, int], U8], channels: Sequence[str]) -> Web:
     """As `rendered_web`, of any source of frames; `truth(first_row, rows)` gives the classes of rows of web.
 
-    Raises RecordingError where no row was seen under every light.
+    The rows between the first and the last that were seen under three lights, which is enough for normals.
+    Raises RecordingError where there are none.
     """
     assembler = Assembler(source.calibration, STRIP_ROWS, source.calibration.pitch_mm or PITCH_MM)
     solver = SurfaceSolver(source.calibration)
@@ -96,14 +131,14 @@ def surface_of(source: FrameSource, truth: Callable[[int, int], U8], channels: S
             part = np.empty((len(channels), *surface.albedo.shape), np.float32)
             write_channels(surface, channels, slice(None), part)
             parts.append(part)
-            seen.append(np.isfinite(strip.source_row).all(axis=0))
+            seen.append(np.isfinite(strip.source_row).sum(axis=0) >= ENOUGH_LIGHTS)
 
     for frame in source.frames():
         take(assembler.push(frame))
     take(assembler.finish())
     rows = np.flatnonzero(np.concatenate(seen)) if seen else np.array([], np.intp)
     if not rows.size:
-        raise RecordingError("no row of the web was seen under every light: take a longer one")
+        raise RecordingError("no row of the web was seen under three lights: take a longer one")
     first, last = int(rows[0]), int(rows[-1]) + 1
     surface = np.ascontiguousarray(np.concatenate(parts, axis=1)[:, first:last])
     return surface, truth(first, last - first)

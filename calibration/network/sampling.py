@@ -106,12 +106,13 @@ def mirror_signs(channels: Sequence[str], flipped: str) -> F32:
 
 def _cut(web: Web, row: int, column: int, side: int) -> Web:
     """A square of a web, which is continued by its mirror image where it is too small."""
-    surface, truth = (plane[..., row : row + side, column : column + side] for plane in web)
+    here = (slice(row, row + side), slice(column, column + side))
+    surface, truth = web[0][:, *here], web[1][here]
     below, right = (side - size for size in truth.shape)
     if not below and not right:
         return surface, truth
-    surface = np.pad(surface, ((0, 0), (0, below), (0, right)), mode="symmetric")
-    return surface, np.pad(truth, ((0, below), (0, right)), mode="symmetric")
+    continued = ((0, below), (0, right))
+    return np.pad(surface, ((0, 0), *continued), mode="symmetric"), np.pad(truth, continued, mode="symmetric")
 
 
 def _check(surface: F32, truth: U8, channels: int, classes: int, patch: int) -> None:

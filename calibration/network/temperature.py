@@ -31,10 +31,10 @@ def calibrate(network: UNet, webs: Webs, seed: int = 0) -> tuple[float, list[flo
         optimiser.zero_grad()
         each = F.cross_entropy(log_p * sharpness + offsets * occurs, truth, reduction="none")
         value = (each * weights).sum() / weights.sum()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimiser.step(loss)
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         added = (offsets * occurs).to(network.final.weight.device)
         network.final.weight *= sharpness.item()

@@ -208,7 +208,7 @@ def _measured(model: Path, length_mm: float, width_px: int) -> "dict[Precision, 
     from calibration.network.quantise import measure
     from edge.segmentation.openvino import cpu_has_bf16
 
-    files = {"f32": model, **({"bf16": model} if cpu_has_bf16() else {})}
+    files: dict[Precision, Path] = {"f32": model, **({"bf16": model} if cpu_has_bf16() else {})}
     return measure(files, range(FIRST_UNSEEN_SEED, FIRST_UNSEEN_SEED + UNSEEN_WEBS), length_mm, width_px)
 
 

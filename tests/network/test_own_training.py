@@ -15,6 +15,7 @@ from calibration.network.evaluation import evaluation_of, unseen_by
 from calibration.network.losses import LARGE, ComponentLoss, component_weights
 from calibration.network.own_data import train_on
 from calibration.network.reliability import Reliability
+from calibration.network.rendered import render_webs
 from calibration.network.splitting import split_groups
 from calibration.network.temperature import calibrate
 from calibration.network.thresholds import choose_thresholds
@@ -169,6 +170,15 @@ def test_calibration_error_is_zero_for_who_is_right_as_often_as_he_says() -> Non
     assert honest.error < 0.01
     assert boastful.error == pytest.approx(0.25, abs=0.01)
     assert Reliability().error is None
+
+
+def test_every_second_web_to_train_on_has_rows_of_three_lights() -> None:
+    whole, without = render_webs([10_000, 10_001], 40.0, 512, ["residual", "albedo"])
+    unknown = [(surface[0] == 0).all(axis=1) for surface, _ in (whole, without)]
+    assert 0 < unknown[0].mean() < 0.25, "only where the web begins and ends has the checksum not enough lights"
+    assert unknown[1].mean() > 0.3
+    assert all(np.isfinite(surface).all() and surface[1].min() > 0 for surface, _ in (whole, without))
+    assert all(surface.shape[1:] == truth.shape for surface, truth in (whole, without))
 
 
 class Overconfident(UNet):
