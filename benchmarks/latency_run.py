@@ -1,0 +1,246 @@
+"""One run of the latency benchmark: the line behind the simulated camera at a web speed, and who hears its events."""
+
+import math
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from socket import socket
+
+import msgspec
+import numpy as np
+
+from edge.camera.live import LiveCamera
+from edge.core.config import CameraConfig, Config
+from edge.core.types import Alarm, Coverage, Defect, Frame, Strip
+from edge.events.outbox import Outbox
+from edge.events.publisher import EventWriter
+from edge.events.subscriber import Gap, Subscriber
+from edge.pipeline.inspection import Inspection
+from edge.segmentation.model import load_model
+from edge.segmentation.openvino import OpenVinoBackend
+from edge.service.line import Line, configured_line
+from edge.simulation.camera import Motion, Rig
+
+ADVANCE_MM, FRAME_MM = Motion().advance_px * 0.05, Rig().height_px * 0.05
+WARM_S = 3.0
+PASSED = ("exposed", "read", "solved", "segmenting", "segmented", "telling", "told")
+STAGES = ("camera", "assembly, surface", "wait", "segmentation", "wait for defects", "defects, outbox, publish")
+
+
+class Stamped(Inspection):
+    """The line, noting where its frames lay and when they were exposed (mm, ns, light), and when each strip passed from
+    stage to stage (ns)."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]
+        self.frames: list[tuple[float, int, int]] = []
+        self.strips: dict[int, dict[str, int]] = {}
+
+    def push(self, frame: Frame) -> None:
+        self.frames.append((frame.encoder_mm, frame.exposed_ns, frame.light))
+        super().push(frame)
+
+    def _inspect(self, strip: Strip, read_ns: int) -> None:
+        here = self.strips[read_ns] = {"exposed": self.frames[-1][1], "read": read_ns}
+        super()._inspect(strip, read_ns)
+        here["solved"] = time.monotonic_ns()
+
+    def _segment(self, passage):  # type: ignore[no-untyped-def]
+        here = self.strips.get(passage.read_ns, {})
+        here["segmenting"] = time.monotonic_ns()
+        super()._segment(passage)
+        here["segmented"] = time.monotonic_ns()
+
+    def _tell(self, passage):  # type: ignore[no-untyped-def]
+        here = self.strips.get(passage.read_ns, {})
+        here["telling"] = time.monotonic_ns()
+        super()._tell(passage)
+        here["told"] = time.monotonic_ns()
+
+
+@dataclass
+class Heard:
+    """A subscriber in a process of its own: when each event arrived."""
+
+    publish: str
+    replay: str
+    _pipe: Connection = field(init=False)
+
+    def __enter__(self) -> "Heard":
+        context = get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_listen, args=(self.publish, self.replay, theirs), daemon=True)
+        self._process.start()
+        self._pipe.recv()
+        return self
+
+    def until(self, last_seq: int) -> dict[int, int]:
+        """Arrival (ns) by number, when the last one has come."""
+        self._pipe.send(last_seq)
+        arrived: dict[int, int] = self._pipe.recv()
+        return arrived
+
+    def __exit__(self, *_error: object) -> None:
+        self._process.kill()
+        self._process.join()
+
+
+def _listen(publish: str, replay: str, pipe: Connection) -> None:
+    arrived: dict[int, int] = {}
+    last_seq: int | None = None
+    with Subscriber(publish, replay) as events:
+        pipe.send("listening")
+        for event in events:
+            if isinstance(event, Gap):
+                continue
+            arrived[event.seq] = time.monotonic_ns()
+            if last_seq is None and pipe.poll():
+                last_seq = pipe.recv()
+            if last_seq is not None and event.seq >= last_seq:
+                break
+    pipe.send(arrived)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one speed gave. `ms` (m,) of each defect opened, in the order of the web; exposures lost, and rows that were
+    degraded or not inspected inside the roll; `stages_ms` median of each; `seconds` measured."""
+
+    speed_m_per_min: float
+    ms: list[float]
+    events: int
+    lost_exposures: int
+    rows_not_whole: int
+    rows: int
+    stages_ms: dict[str, float]
+    strip_ms: float
+    cores: float
+    rss_mb: float
+    seconds: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether every row was seen under all lights and inspected."""
+        return self.rows_not_whole == 0 and self.lost_exposures == 0 and bool(self.ms)
+
+    def percentiles(self) -> dict[str, float]:
+        """p50, p99, p99.9 and the most, in ms."""
+        at = {"p50": 50, "p99": 99, "p99.9": 99.9, "max": 100}
+        return {name: float(np.percentile(self.ms, percent)) for name, percent in at.items()}
+
+    @property
+    def mm_per_ms(self) -> float:
+        """How far the web moves."""
+        return self.speed_m_per_min / 60
+
+
+def measured(config: Config, speed_m_per_min: float, seconds: float) -> Run:
+    """The line at a web speed for so long, behind some seconds that do not count."""
+    frames_per_s = speed_m_per_min * 1000 / 60 / ADVANCE_MM
+    simulated = msgspec.structs.replace(config.camera.simulated, frames_per_s=frames_per_s, repeats=True)
+    camera = msgspec.structs.replace(config.camera, device="simulated", simulated=simulated)
+    endpoints = [f"tcp://127.0.0.1:{port}" for port in _free_ports(2)]
+    told: list[Defect | Coverage | Alarm] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="foilsight-latency-")))
+        line = stack.enter_context(configured_line(msgspec.structs.replace(config, camera=camera), quiet=True))
+        model = load_model(config.segmentation.model)
+        backend = OpenVinoBackend(model, config.segmentation.precision)
+        outbox = stack.enter_context(Outbox(folder / "outbox.sqlite"))
+        origin = {"line": "line", "roll": "", "model": model.digest, "calibration": line.calibration.digest}
+        writer = EventWriter(outbox, endpoints[0], 1.0, replay_endpoint=endpoints[1], **origin)
+        stack.enter_context(writer)
+        heard = stack.enter_context(Heard(*endpoints))
+
+        def publish(bodies: Sequence[Defect | Coverage | Alarm]) -> None:
+            writer.publish(*bodies)
+            told.extend(bodies)
+
+        arguments = (line.calibration, model.info, backend, config, publish)
+        inspection = stack.enter_context(Stamped(*arguments))
+        took_s, cores, lost = _run(inspection, line, camera, WARM_S + seconds)
+        inspection.finish()
+        arrived = heard.until(len(told))
+    begun_ns = inspection.frames[0][1] + int(WARM_S * 1e9)
+    not_whole = inspection.totals.degraded + inspection.totals.uninspected - _ramps(told, inspection.pitch_mm)
+    return Run(
+        speed_m_per_min=speed_m_per_min,
+        ms=_latencies_ms(told, arrived, inspection.frames, begun_ns),
+        events=len(told),
+        lost_exposures=lost,
+        rows_not_whole=max(0, not_whole),
+        rows=inspection.totals.rows,
+        stages_ms=_stages_ms(inspection.strips.values(), begun_ns),
+        strip_ms=config.assembly.strip_rows * inspection.pitch_mm / (speed_m_per_min / 60),
+        cores=cores,
+        rss_mb=_resident_mb(),
+        seconds=took_s - WARM_S,
+    )
+
+
+def _run(inspection: Stamped, line: Line, camera: CameraConfig, seconds: float) -> tuple[float, float, int]:
+    """Inspect what the camera sees for so long; the time it took, cores it kept busy, exposures that were lost."""
+    end_s = [math.inf]
+    with LiveCamera(camera, line.calibration, line.open_camera, lambda _kind, _detail: None) as live:
+        frames = live.frames(lambda: time.monotonic() > end_s[0])
+        inspection.push(next(frames))
+        begun_s, busy_s = time.monotonic(), time.process_time()
+        end_s[0] = begun_s + seconds
+        for frame in frames:
+            inspection.push(frame)
+        took_s = time.monotonic() - begun_s
+        cores = (time.process_time() - busy_s) / took_s
+        return took_s, cores, live.counts.overwritten + inspection.frame_counts.lost
+
+
+def _ramps(told: Sequence[object], pitch_mm: float) -> int:
+    """Degraded rows at the ends of the roll, where not all lights can have been."""
+    coverage = [body for body in told if isinstance(body, Coverage) and body.state == "degraded"]
+    end_mm = max((body.to_mm for body in told if isinstance(body, Coverage)), default=0.0)
+    at_ends = [each for each in coverage if each.from_mm < FRAME_MM or each.to_mm > end_mm - FRAME_MM]
+    return round(sum(each.to_mm - each.from_mm for each in at_ends) / pitch_mm)
+
+
+def _latencies_ms(
+    told: Sequence[object], arrived: dict[int, int], frames: Sequence[tuple[float, int, int]], begun_ns: int
+) -> list[float]:
+    """Of the defects opened: from the last strobe that lit their last row to their arrival."""
+    places = np.array([place for place, _, _ in frames]) - frames[0][0] + FRAME_MM / 2
+    exposed, lights = (np.array([frame[at] for frame in frames]) for at in (1, 2))
+    latencies = []
+    for seq, body in enumerate(told, start=1):
+        if not isinstance(body, Defect) or body.phase != "opened" or seq not in arrived:
+            continue
+        nearest = [
+            exposed[lights == light][np.abs(places[lights == light] - body.box_mm[3]).argmin()]
+            for light in np.unique(lights)
+        ]
+        if min(nearest) > begun_ns:
+            latencies.append((arrived[seq] - max(nearest)) / 1e6)
+    return latencies
+
+
+def _stages_ms(strips: Iterable[dict[str, int]], begun_ns: int) -> dict[str, float]:
+    """Median time of the strips in each stage."""
+    whole = [[each[name] for name in PASSED] for each in strips if len(each) == len(PASSED)]
+    stamps = np.array([stamps for stamps in whole if stamps[0] > begun_ns], np.int64).reshape(-1, len(PASSED))
+    steps = np.diff(np.maximum.accumulate(stamps, axis=1), axis=1) / 1e6
+    return dict(zip(STAGES, np.median(steps, axis=0).tolist(), strict=True)) if len(steps) else {}
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+def _resident_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
