@@ -106,6 +106,11 @@ class LiveCamera:
         """How often the camera process had to be replaced."""
         return self._process.restarts
 
+    @property
+    def waiting(self) -> int:
+        """Exposures on the ring that wait to be taken."""
+        return self._reader.behind
+
     def frames(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Frame]:
         """Frames as they are exposed, until `stop` says so: it is asked before every frame and, where none comes, ten
         times a second. The pixels of a frame are valid until the next one. Raises CameraError where the camera cannot
@@ -115,12 +120,23 @@ class LiveCamera:
             if not self._reader.wait(_POLL_S):
                 self._process.check()
                 continue
-            shot = self._reader.next_into(self._buffer)
-            self.counts.overwritten = self._reader.lost
-            frame = None if shot is None else self._frame(shot)
-            if frame is not None:
-                self.counts.yielded += 1
-                yield frame
+            yield from self._next()
+
+    def rest(self) -> Iterator[Frame]:
+        """Stop the camera for good; the frames that it had delivered and nobody has taken yet."""
+        self._process.stop()
+        while self._reader.behind:
+            yield from self._next()
+        self._tell()
+
+    def _next(self) -> Iterator[Frame]:
+        """The next exposure on the ring, if it is there and its light is sure."""
+        shot = self._reader.next_into(self._buffer)
+        self.counts.overwritten = self._reader.lost
+        frame = None if shot is None else self._frame(shot)
+        if frame is not None:
+            self.counts.yielded += 1
+            yield frame
 
     def _frame(self, shot: Shot) -> Frame | None:
         """The shot with its light, None where that is in doubt."""

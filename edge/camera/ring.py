@@ -199,6 +199,11 @@ class RingReader:
         self._ring = ring
         self._next = int(ring.header["written"])
 
+    @property
+    def behind(self) -> int:
+        """Exposures written that were not read yet."""
+        return int(self._ring.header["written"]) - self._next
+
     def wait(self, timeout_s: float) -> bool:
         """Whether there is an exposure to read; sleeps until there is one, `timeout_s` at most."""
         if self._waiting():
@@ -222,7 +227,7 @@ class RingReader:
         return None
 
     def _waiting(self) -> bool:
-        return bool(self._next < self._ring.header["written"])
+        return self.behind > 0
 
     def _skip_overwritten(self) -> None:
         """Where the oldest exposures are gone, go on with one that will last until it is copied: an eighth of the ring

@@ -1,5 +1,6 @@
 """The stages in their order: frames go in, events come out."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from edge.pipeline.lamp_watch import LampWatch
 from edge.pipeline.latency import Latencies
 from edge.pipeline.ledger import Ledger, Totals
 from edge.pipeline.stages import Stages
+from edge.pipeline.surface_watch import SurfaceWatch
 from edge.segmentation.backend import Backend
 from edge.segmentation.model import ModelInfo
 from edge.segmentation.stream import Segmenter
@@ -30,8 +32,8 @@ PITCH_TOLERANCE = 0.05
 _ALARMS = {
     "incomplete": "frames arrive incomplete",
     "no_position": "frames arrive without an encoder position",
-    "dark": "a lamp did not fire",
-    "other_light": "frames are lit by another light than they claim",
+    "dark": "a lamp did not fire: check it, its cable and its strobe output",
+    "other_light": "frames are lit by another light than they claim: check whether two lamps are exchanged",
     "encoder_restarts": "the encoder went back by more than a frame: lengths from here on are estimated",
 }
 """What a person is told when the count of that name in `FrameCounts` rises for the first time."""
@@ -45,11 +47,13 @@ _UNUSABLE = ("incomplete", "no_position", "dark", "other_light")
 class Watchers:
     """Who else looks at what passes between the stages; each is called with every item, in order.
 
-    What they are given lies in memory that is used again as soon as they return: they copy what they keep.
+    What they are given lies in memory that is used again as soon as they return: they copy what they keep. `stages` are
+    called by each stage, in its own thread, with its name and the seconds that a strip took in it.
     """
 
     surface: list[Callable[[Surface], None]] = field(default_factory=list)
     classes: list[Callable[[ClassMap], None]] = field(default_factory=list)
+    stages: list[Callable[[str, float], None]] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -107,10 +111,12 @@ class Inspection:
         self._told: set[tuple[str, int | None]] = set()
         self._counted: dict[str, int] = {}
         self._lamps = LampWatch(calibration)
+        self._checksum = SurfaceWatch(self.pitch_mm)
         self._latencies = Latencies()
         self._stages = Stages(
             [_Passage(empty_surface(strip_rows, width), self._segmenter.empty_map()) for _ in range(PASSAGES)],
             [("segmentation", self._segment), ("defects", self._tell)],
+            self._took,
         )
 
     def __enter__(self) -> Self:
@@ -138,6 +144,11 @@ class Inspection:
     def web_mm(self) -> float:
         """Length of web seen so far."""
         return self._assembler.web_rows * self.pitch_mm
+
+    @property
+    def strips_under_way(self) -> int:
+        """Strips, alarms between them counted too, that have not yet left the last stage."""
+        return self._stages.under_way
 
     def push(self, frame: Frame) -> None:
         """Inspect what this frame completes, behind what is under way."""
@@ -180,8 +191,15 @@ class Inspection:
         """The first stage, behind assembly."""
         passage = self._passage(read_ns)
         passage.lights_seen = strip.lights_seen
+        began_s = time.perf_counter()
         passage.surface = self._solver.solve(strip, passage.surface_memory)
+        self._took("surface", time.perf_counter() - began_s)
+        passage.alarms = list(self._checksum.push(passage.surface))
         self._stages.send(passage)
+
+    def _took(self, stage: str, seconds: float) -> None:
+        for told in self._watchers.stages:
+            told(stage, seconds)
 
     def _passage(self, read_ns: int, *, alarms: Sequence[Alarm] = (), is_last: bool = False) -> _Passage:
         """An idle passage without a strip."""

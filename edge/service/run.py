@@ -1,7 +1,7 @@
 """`foilsight run` and `foilsight record`: the line as it runs."""
 
-import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from itertools import chain
 from pathlib import Path
 
 from edge.camera.live import LiveCamera
@@ -24,7 +24,7 @@ def run(line: Line, config: Config, folder: Path, length_mm: float | None = None
     with stop_when_asked() as stop:
 
         def frames(tell: Tell) -> Generator[Frame]:
-            return _frames(line, config, tell, stop, length_mm)
+            return live_frames(line, config, tell, stop.is_set, length_mm)
 
         wishes = Wishes(quiet=quiet, keep_events_mb=config.events.keep_mb)
         return inspect_web(
@@ -45,7 +45,7 @@ def record(line: Line, config: Config, out: Path, length_mm: float | None = None
         web_progress("recording", length_mm, quiet) as at,
     ):
         first_mm: float | None = None
-        for frame in _frames(line, config, lambda _alarm: None, stop, length_mm):
+        for frame in live_frames(line, config, lambda _alarm: None, stop.is_set, length_mm):
             first_mm = frame.encoder_mm if first_mm is None else first_mm
             recorder.write(frame)
             at(abs(frame.encoder_mm - first_mm))
@@ -54,8 +54,16 @@ def record(line: Line, config: Config, out: Path, length_mm: float | None = None
         return recorder.stop()
 
 
-def _frames(line: Line, config: Config, tell: Tell, stop: threading.Event, length_mm: float | None) -> Generator[Frame]:
-    """The camera's frames until told to stop; the last is the first to show the end of `length_mm` of web."""
+def live_frames(
+    line: Line,
+    config: Config,
+    tell: Tell,
+    stop: Callable[[], bool],
+    length_mm: float | None,
+    meet: Callable[[LiveCamera], None] = lambda _camera: None,
+) -> Generator[Frame]:
+    """The camera's frames until told to stop, with what it had delivered by then; or until `length_mm` of web, the last
+    frame being the first to show their end. `meet` is given the camera before its first frame."""
 
     def report(kind: str, detail: str) -> None:
         tell(Alarm(kind=kind, since=utc_now(), detail=detail))
@@ -63,7 +71,8 @@ def _frames(line: Line, config: Config, tell: Tell, stop: threading.Event, lengt
     left_mm = None if length_mm is None else length_mm - line.frame_mm
     first_mm: float | None = None
     with LiveCamera(config.camera, line.calibration, line.open_camera, report) as camera:
-        for frame in camera.frames(stop.is_set):
+        meet(camera)
+        for frame in chain(camera.frames(stop), camera.rest()):
             yield frame
             first_mm = frame.encoder_mm if first_mm is None else first_mm
             if left_mm is not None and abs(frame.encoder_mm - first_mm) >= left_mm - 1e-6:
