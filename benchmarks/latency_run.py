@@ -168,10 +168,10 @@ def measured(config: Config, speed_m_per_min: float, seconds: float) -> Run:
         inspection.finish()
         arrived = heard.until(len(told))
     begun_ns = inspection.frames[0][1] + int(WARM_S * 1e9)
-    not_whole = inspection.totals.degraded + inspection.totals.uninspected - _ramps(told, inspection.pitch_mm)
+    not_whole = inspection.totals.degraded + inspection.totals.uninspected - rows_at_ends(told, inspection.pitch_mm)
     return Run(
         speed_m_per_min=speed_m_per_min,
-        ms=_latencies_ms(told, arrived, inspection.frames, begun_ns),
+        ms=latencies_ms(told, arrived, inspection.frames, begun_ns),
         events=len(told),
         lost_exposures=lost,
         rows_not_whole=max(0, not_whole),
@@ -199,7 +199,7 @@ def _run(inspection: Stamped, line: Line, camera: CameraConfig, seconds: float) 
         return took_s, cores, live.counts.overwritten + inspection.frame_counts.lost
 
 
-def _ramps(told: Sequence[object], pitch_mm: float) -> int:
+def rows_at_ends(told: Sequence[object], pitch_mm: float) -> int:
     """Degraded rows at the ends of the roll, where not all lights can have been."""
     coverage = [body for body in told if isinstance(body, Coverage) and body.state == "degraded"]
     end_mm = max((body.to_mm for body in told if isinstance(body, Coverage)), default=0.0)
@@ -207,7 +207,7 @@ def _ramps(told: Sequence[object], pitch_mm: float) -> int:
     return round(sum(each.to_mm - each.from_mm for each in at_ends) / pitch_mm)
 
 
-def _latencies_ms(
+def latencies_ms(
     told: Sequence[object], arrived: dict[int, int], frames: Sequence[tuple[float, int, int]], begun_ns: int
 ) -> list[float]:
     """Of the defects opened: from the last strobe that lit their last row to their arrival."""

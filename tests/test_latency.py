@@ -1,0 +1,58 @@
+"""The latency benchmark counts from the right strobe, and tells change from noise."""
+
+import numpy as np
+import pytest
+
+from benchmarks.latency import compared
+from benchmarks.latency_run import FRAME_MM, Run, latencies_ms, rows_at_ends
+from edge.core.types import Coverage, Defect
+
+ADVANCE_MM, INTERVAL_NS = 1.6, 100_000_000
+FRAMES = [(500 + index * ADVANCE_MM, index * INTERVAL_NS, index % 4) for index in range(40)]
+
+
+def opened(last_mm: float, phase: str = "opened") -> Defect:
+    return Defect(
+        id=1, label="crack", phase=phase, box_mm=(1, last_mm - 1, 2, last_mm), centroid_mm=(1.5, last_mm), area_mm2=1,
+        length_mm=1, width_mm=1, orientation_deg=0, score_mean=1, score_max=1, contour_mm=[],
+    )  # fmt: skip
+
+
+def test_latency_counts_from_the_last_of_the_lights_that_see_the_row_best() -> None:
+    """Frame 10 has its middle on the row: of its neighbours, frames 9, 11 and 8 or 12 are nearest of their lights."""
+    row_mm = 10 * ADVANCE_MM + FRAME_MM / 2
+    (ms,) = latencies_ms([opened(row_mm)], {1: 20 * INTERVAL_NS}, FRAMES, 0)
+    assert ms in (pytest.approx(900), pytest.approx(800))
+
+
+def test_only_what_was_opened_after_the_start_and_arrived_counts() -> None:
+    told = [opened(10.0, "closed"), opened(FRAME_MM), opened(40.0)]
+    assert len(latencies_ms(told, {1: 10**9, 2: 10**9, 3: 4 * 10**9}, FRAMES, 15 * INTERVAL_NS)) == 1
+    assert latencies_ms(told, {}, FRAMES, 0) == []
+
+
+def test_degraded_rows_at_the_ends_of_a_roll_are_no_loss() -> None:
+    def degraded(from_mm: float, to_mm: float) -> Coverage:
+        rows = round(from_mm / 0.05), round(to_mm / 0.05)
+        return Coverage(
+            from_row=rows[0], to_row=rows[1], from_mm=from_mm, to_mm=to_mm, state="degraded", why="three lights"
+        )
+
+    assert rows_at_ends([degraded(1.6, 3.2), degraded(50.0, 60.0), degraded(96.8, 98.4)], 0.05) == 64
+
+
+def run_of(ms: np.ndarray) -> dict[str, object]:
+    return {"run": {"ms": ms.tolist()}}
+
+
+def test_a_change_is_told_from_noise() -> None:
+    rng = np.random.default_rng(1)
+    one, same, slower = (rng.normal(mean, 10, 400) for mean in (100, 100, 110))
+    assert all("noise" in line for line in compared(run_of(one), run_of(same)))
+    assert "slower" in compared(run_of(one), run_of(slower))[0]
+    assert "faster" in compared(run_of(slower), run_of(one))[0]
+
+
+def test_a_run_that_found_nothing_is_not_whole() -> None:
+    run = Run(1.0, [], 0, 0, 0, 100, {}, 1.0, 0.1, 1.0, 1.0)
+    assert not run.whole
