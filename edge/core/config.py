@@ -120,6 +120,13 @@ class CameraConfig(_Section, frozen=True):
     simulated: SimulatedConfig = SimulatedConfig()
 
 
+class ServiceConfig(_Section, frozen=True):
+    """`metrics_port`: of this machine's own address, where a line that runs as a service shows its metrics to
+    Prometheus; 0: nowhere."""
+
+    metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 9570
+
+
 class Config(_Section, frozen=True):
     """The whole configuration; every key has a default."""
 
@@ -132,6 +139,7 @@ class Config(_Section, frozen=True):
     segmentation: SegmentationConfig = SegmentationConfig()
     defects: DefectsConfig = DefectsConfig()
     events: EventsConfig = EventsConfig()
+    service: ServiceConfig = ServiceConfig()
 
 
 def load_config(path: Path | None) -> Config:
