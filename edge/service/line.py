@@ -88,6 +88,9 @@ class _Simulated:
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept (XDG Base Directory Specification)."""
+    """Where what can be made again is kept: CACHE_DIRECTORY as systemd sets it, or under XDG_CACHE_HOME."""
+    given = os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return Path(given)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "foilsight"

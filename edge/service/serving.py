@@ -1,0 +1,257 @@
+"""`foilsight run --service`: a line that runs for months, in memory that does not grow.
+
+It leaves no report: what it has to say are events, kept in the outbox, its health, and metrics.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+from edge.camera.live import LiveCamera
+from edge.core.clock import monotonic_ns
+from edge.core.config import Config
+from edge.core.errors import EventsError
+from edge.core.types import Alarm, Coverage, Defect, Frame, Status
+from edge.events.outbox import Outbox
+from edge.events.publisher import EventWriter
+from edge.pipeline.inspection import Inspection, Watchers
+from edge.segmentation.model import load_model
+from edge.service.backends import open_backend
+from edge.service.health import Health, Sight
+from edge.service.line import Line
+from edge.service.logging import service_log
+from edge.service.metrics import CAUSES, Metrics, MetricsServer
+from edge.service.notify import ServiceManager
+from edge.service.report import OUTBOX
+from edge.service.resuming import Resumption, last_place
+from edge.service.run import live_frames
+from edge.service.stopping import stop_when_asked
+from edge.service.telling import Telling
+from edge.service.watch import Watch
+
+KEPT_EVERY_S = 1.0
+
+
+def state_folder(line: str) -> Path:
+    """Where a service keeps its outbox and its place: STATE_DIRECTORY as systemd sets it, or under XDG_STATE_HOME."""
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "foilsight" / line.replace("/", "_")
+
+
+def serve(line: Line, config: Config, length_mm: float | None = None) -> None:
+    """Inspect what the camera sees until ctrl-C, SIGTERM, or `length_mm` of web, and tell of it.
+
+    A line that is started again goes on where it was on the web. Raises FoilsightError where it cannot start; later
+    troubles of camera or disk are alarms, states of its health, and gaps in the ledger.
+    """
+    folder = state_folder(config.line)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EventsError(f"{folder}: events cannot be kept there ({error.strerror}): set STATE_DIRECTORY") from error
+    manager = ServiceManager.from_environment()
+    log = service_log(line=config.line)
+    with ExitStack() as stack:
+        stack.callback(manager.close)
+        stop = stack.enter_context(stop_when_asked())
+        running = Running(line, config, folder, manager, log, stack)
+        try:
+            running.run(stop, length_mm)
+        except BaseException as error:
+            running.end(f"{type(error).__name__}: {error}")
+            raise
+        running.end("asked to" if stop.is_set() else "end of the web")
+
+
+class Running:
+    """A line from its first frame to its last; `stack` is left when it has ended."""
+
+    def __init__(
+        self, line: Line, config: Config, folder: Path, manager: ServiceManager, log: Any, stack: ExitStack
+    ) -> None:
+        self._line, self._config, self._folder, self._manager, self._log = line, config, folder, manager, log
+        model = load_model(config.segmentation.model)
+        backend, notes = open_backend(model, config)
+        outbox = stack.enter_context(Outbox(folder / OUTBOX, config.events.keep_mb))
+        writer = stack.enter_context(
+            EventWriter(
+                outbox,
+                config.events.publish,
+                config.events.heartbeat_s,
+                replay_endpoint=config.events.replay,
+                line=config.line,
+                roll=config.roll,
+                model=model.digest,
+                calibration=line.calibration.digest,
+            )
+        )
+        place = last_place(folder, outbox, config.roll)
+        self._health = Health()
+        self._metrics = Metrics(model.info.classes, line.calibration.lights, line.calibration.white)
+        self._telling = Telling(writer, place)
+        watchers = Watchers(surface=[self._metrics.add_surface], stages=[self._stage_took])
+        self._inspection = stack.enter_context(
+            Inspection(line.calibration, model.info, backend, config, self._tell, watchers)
+        )
+        self._resumption = Resumption(place, line.calibration, self._inspection.pitch_mm)
+        self._camera: LiveCamera | None = None
+        self._last: Frame | None = None
+        self._anchor: tuple[float, float] | None = None
+        self._loop_s = self._stage_s = self._kept_s = time.monotonic()
+        self._keeping = ""
+        if config.service.metrics_port:
+            server = MetricsServer(config.service.metrics_port, lambda: self._metrics.text(self._health))
+            stack.callback(server.close)
+        for note in (*notes, *self._inspection.notes):
+            log.warning("note", detail=note)
+        log.info(
+            "starting", roll=config.roll, from_mm=place.covered_rows * self._inspection.pitch_mm, state=str(folder)
+        )
+
+    def run(self, stop: threading.Event, length_mm: float | None) -> None:
+        """Inspect until told to stop; then what is left, and close the roll."""
+        with Watch(self._health, self._manager, self._sight, self._tell_status, self._keep) as watch:
+
+            def stopped() -> bool:
+                self._loop_s = time.monotonic()
+                watch.check()
+                return stop.is_set()
+
+            frames = live_frames(self._line, self._config, self._hear, stopped, length_mm, self._meet)
+            with closing(frames):
+                for frame in frames:
+                    self._push(frame)
+            self._manager.tell(STOPPING=1, STATUS="finishing what was seen")
+            self._loop_s = time.monotonic()
+            self._inspection.finish()
+
+    def end(self, why: str) -> None:
+        """Say that it is over, and keep the place."""
+        self._manager.tell(STOPPING=1, STATUS=f"stopped: {why}")
+        status = self._health.stop(why)
+        if status is not None:
+            self._tell_status(status)
+        self._telling.flush()
+        self._kept_s = 0.0
+        self._keep()
+
+    def _meet(self, camera: LiveCamera) -> None:
+        self._camera = camera
+
+    def _push(self, frame: Frame) -> None:
+        inspection, before_mm = self._inspection, self._inspection.web_mm
+        if before_mm == 0:
+            self._resumption.begin_at(frame.encoder_mm)
+        inspection.push(frame)
+        self._loop_s = time.monotonic()
+        self._last = frame
+        self._metrics.add_frame(frame)
+        if inspection.web_mm != before_mm:
+            self._anchor = inspection.web_mm, frame.encoder_mm
+
+    def _hear(self, alarm: Alarm) -> None:
+        """Of the camera."""
+        self._tell([alarm])
+
+    def _tell(self, bodies: Sequence[Defect | Coverage | Alarm]) -> None:
+        """From the thread that inspects and the last of the stages."""
+        now_s = time.monotonic()
+        for body in bodies:
+            self._health.hear(body, now_s)
+        placed = list(self._resumption.placed(bodies))
+        for body in placed:
+            self._metrics.add_event(body)
+            if isinstance(body, Alarm):
+                self._log.warning("alarm", kind=body.kind, detail=body.detail, **self._where())
+            elif isinstance(body, Coverage) and body.state == "uninspected":
+                self._log.warning("web not inspected", why=body.why, from_mm=body.from_mm, to_mm=body.to_mm)
+        self._telling.tell(placed)
+
+    def _tell_status(self, status: Status) -> None:
+        log = self._log.info if status.kind in ("starting", "inspecting", "stopped") else self._log.warning
+        log("health", state=status.kind, detail=status.detail, **self._where())
+        self._metrics.add_event(status)
+        self._telling.tell([status])
+
+    def _where(self) -> dict[str, object]:
+        """On the web and in the stream of frames."""
+        if self._last is None:
+            return {}
+        row = self._resumption.first_row + round(self._inspection.web_mm / self._inspection.pitch_mm)
+        return {
+            "frame": self._last.frame_id,
+            "strip": row // self._config.assembly.strip_rows,
+            "mm": round(row * self._inspection.pitch_mm, 3),
+        }
+
+    def _stage_took(self, stage: str, seconds: float) -> None:
+        self._stage_s = time.monotonic()
+        self._metrics.took(stage, seconds)
+
+    def _sight(self) -> Sight:
+        """What can be seen of the line."""
+        now_s, camera, counts = time.monotonic(), self._camera, self._inspection.frame_counts
+        strips = self._inspection.strips_under_way
+        if not strips:
+            self._stage_s = now_s
+        lost = counts.lost
+        sight = Sight(
+            now_s=now_s, camera="starting", camera_detail="", heart_s=0.0, loop_s=now_s - self._loop_s, stage_s=0
+        )
+        if camera is not None:
+            status, ours = camera.status, camera.counts
+            doubtful = sum(ours.doubts.values())
+            sight = Sight(
+                now_s=now_s,
+                camera=status.state,
+                camera_detail=status.detail,
+                heart_s=max(0.0, (monotonic_ns() - status.heartbeat_ns) / 1e9) if status.heartbeat_ns else 0.0,
+                loop_s=now_s - self._loop_s,
+                stage_s=now_s - self._stage_s,
+                written=status.written,
+                frames=ours.yielded,
+                lost=lost,
+                overwritten=ours.overwritten,
+                doubtful=doubtful,
+                unusable=counts.unusable,
+                encoder_restarts=counts.encoder_restarts,
+                restarts=camera.restarts,
+                troubles=tuple(filter(None, (self._telling.problem, self._keeping))),
+            )
+        self._metrics.causes = {
+            cause: {"overwritten": sight.overwritten, "doubtful": sight.doubtful}.get(cause, getattr(counts, cause, 0))
+            for cause in CAUSES
+        }
+        self._metrics.queues = {
+            "ring": 0 if camera is None else camera.waiting,
+            "strips": strips,
+            "events": self._telling.waiting,
+        }
+        self._metrics.lost_events = self._telling.lost
+        self._metrics.look(sight, self._inspection.web_mm)
+        return sight
+
+    def _keep(self) -> None:
+        """Keep the place, once a second, and write what could not be written."""
+        now_s = time.monotonic()
+        if now_s - self._kept_s < KEPT_EVERY_S:
+            return
+        self._kept_s = now_s
+        self._telling.tell([])
+        place = self._telling.place
+        if self._anchor is not None:
+            web_mm, encoder_mm = self._anchor
+            row = round(web_mm / self._inspection.pitch_mm) - self._line.calibration.height
+            place = place.at(self._resumption.first_row + row, encoder_mm)
+        try:
+            place.keep(self._folder)
+            self._keeping = ""
+        except OSError as error:
+            self._keeping = f"{self._folder}: the place on the web cannot be kept ({error.strerror})"
