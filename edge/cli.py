@@ -203,6 +203,7 @@ def run(
     length_mm: float | None = None,
     require_gpu: RequireGpu = False,
     json: Json = False,
+    service: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Inspect what the camera sees, until ctrl-C or SIGTERM, and leave a report.
 
@@ -219,12 +220,23 @@ def run(
         End with an error rather than run on the processor.
     json
         Print the report as one JSON object and nothing else.
+    service
+        Run for months, as a service: no report, but health, metrics and a log; started again, it goes on where it was
+        on the web. Events are kept in STATE_DIRECTORY.
     """
     from edge.service.line import configured_line
+
+    settings = _settings(config, require_gpu)
+    if service:
+        from edge.service.serving import serve
+
+        with configured_line(settings, quiet=True) as line:
+            serve(line, settings, length_mm)
+        return EXIT_DONE
+
     from edge.service.report import print_report
     from edge.service.run import run as run_line
 
-    settings = _settings(config, require_gpu)
     with configured_line(settings, quiet=json) as line:
         result = run_line(line, settings, report, length_mm, quiet=json)
     if json:
