@@ -14,8 +14,8 @@ STRETCH_MM, LEARNT_MM = 1000.0, 3000.0
 MIN_RESIDUAL, MAX_RESIDUAL = 0.015, 0.04
 """What good web may have in any case, and what none has, whatever the roll began with."""
 RISE = 1.5
-_ROWS, _COLUMNS = 16, 8
-"""Every so many of them are looked at."""
+_EVERY_ROWS, _COLUMNS = 16, 128
+"""Looked at are every so many rows, and so many columns of them."""
 
 
 class SurfaceWatch:
@@ -32,7 +32,9 @@ class SurfaceWatch:
 
     def push(self, surface: Surface) -> Iterator[Alarm]:
         """Look at the next strip; rows without a checksum count for nothing."""
-        residual = np.abs(surface.residual[_ROWS // 2 :: _ROWS, _COLUMNS // 2 :: _COLUMNS])
+        residual = np.abs(
+            surface.residual[_EVERY_ROWS // 2 :: _EVERY_ROWS, :: max(1, surface.residual.shape[1] // _COLUMNS)]
+        )
         residual = residual[np.isfinite(residual)]
         if not residual.size:
             return
