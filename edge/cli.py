@@ -114,6 +114,11 @@ calibrate.command(
     help="A page that shows a calibration and what is wrong with it.",
 )
 
+app.command(
+    "edge.service.doctor:doctor",
+    name="doctor",
+    help="Look whether this machine is fit to inspect, and what to do if not.",
+)
 engine = App(name="engine", help="Make and look after the engines that TensorRT executes on a GPU.")
 app.command(engine)
 engine.command(
