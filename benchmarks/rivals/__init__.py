@@ -1,0 +1,1 @@
+"""What a user would write instead: the same weights, windows and thresholds, by the usual libraries."""
