@@ -1,7 +1,8 @@
 """What ails lamps, lights and the photometry as a whole is told with its number, soon, and on good web nothing is."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 from benchmarks.false_alarms import Timed, good_web, watched
 from edge.assembly.assembler import Assembler
 from edge.core.calibration import Calibration
+from edge.core.config import Config, EventsConfig
 from edge.core.line_light import LineLight
 from edge.core.types import F32, U8, Alarm, Frame, Surface
 from edge.pipeline.lamp_shares import LampShares
 from edge.pipeline.lamp_watch import LampWatch
 from edge.pipeline.surface_watch import LEARNT_MM, MAX_RESIDUAL, STRETCH_MM, SurfaceWatch
+from edge.service.replay import ReplayOptions, replay
 from edge.simulation.camera import Rig, StrobedCamera
 from edge.simulation.optics import REAL
 from edge.simulation.planting import CLEAN
@@ -269,7 +272,45 @@ def residual_level(calibration: Calibration, exposures: list[Exposures]) -> floa
     return level
 
 
-def test_good_web_raises_no_alarm(tmp_path: Path) -> None:
+def test_good_web_raises_no_alarm() -> None:
     """Stains, flutter, production defects, all real optics: a short run of `benchmarks.false_alarms`."""
     camera = good_web(256, 1500.0, 42)
     assert [alarm for _, alarms in watched(camera, Timed()) for alarm in alarms] == []
+
+
+@pytest.mark.parametrize(("light", "part", "kind"), [(2, 0.0, "dark"), (1, None, "other_light")])
+def test_a_dead_lamp_and_two_exchanged_ones_are_named_within_50_mm(
+    light: int, part: float | None, kind: str, tmp_path: Path
+) -> None:
+    """In the whole line: the lamp is dead, or its plug is exchanged with that of the lamp after the next."""
+    camera, exposures = line()
+    other = (light + 2) % 4
+
+    def spoil(at: Exposures, now: int, at_mm: float) -> Any:
+        if at_mm < 20.0 or now not in (light, other):
+            return at[now].pixels
+        if part is None:
+            return at[light + other - now].pixels
+        return counts(at[now], scaled(at[now], part)) if now == light else at[now].pixels
+
+    frames = list(played(exposures, spoil, 90.0))
+    source = Played(camera.calibration, 90.0 + camera.rig.height_px * PITCH_MM, frames)
+    config = Config(events=EventsConfig(publish="inproc://events", replay="inproc://replay"))
+    replay(source, "web", "", config, tmp_path, ReplayOptions(quiet=True))
+    events = [json.loads(event) for event in (tmp_path / "events.jsonl").read_text().splitlines()]
+    told = [event["body"]["detail"] for event in events if event["topic"] == "alarm" and event["body"]["kind"] == kind]
+    named = {int(detail.split("of light ")[1][0]) for detail in told}
+    assert named == ({light, other} if part is None else {light})
+    assert all(float(detail.rsplit(", ", 1)[1].removesuffix(" mm")) <= 70 for detail in told)
+
+
+@dataclass
+class Played:
+    """Frames as a source."""
+
+    calibration: Calibration
+    web_mm: float | None
+    all_frames: list[Frame]
+
+    def frames(self) -> Iterator[Frame]:
+        return iter(self.all_frames)
