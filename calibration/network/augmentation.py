@@ -91,7 +91,7 @@ class Augmentation:
         return surface, truth
 
 
-OF_PHOTOGRAPHS = Augmentation(SYMMETRIES, zoom=1.25, gain=0.2, offset=0.05, continued=True)
+OF_PHOTOGRAPHS = Augmentation(SYMMETRIES, zoom=1.5, gain=0.6, offset=0.2, continued=True)
 """For images without normals, of any size, values 0 to 1."""
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,9 +27,10 @@ class Webs(Protocol):
 
 
 class PatchSampler:
-    """Draws square patches: half anywhere, half near a pixel of a class drawn evenly, mirrored at random.
+    """Draws square patches: half anywhere, half near a defect, changed at random.
 
-    A foil is almost all background: drawn evenly, most patches would teach nothing. Raises ConfigError for webs that
+    A foil is almost all background: drawn evenly, most patches would teach nothing. Of the defects every class is as
+    likely, and of a class every component, or the largest would be all that is learnt. Raises ConfigError for webs that
     do not fit `patch` or `channels`.
     """
 
@@ -53,11 +55,11 @@ class PatchSampler:
         )
         self._area = np.array([truth.size for _, truth in webs], dtype=np.float64)
         self._area /= self._area.sum()
-        self._pixels_of = [
-            [(index, pixels) for index, (_, truth) in enumerate(webs) if (pixels := np.flatnonzero(truth == k)).size]
-            for k in range(1, classes)
-            if self.class_pixels[k]
-        ]
+        found: list[list[tuple[int, NDArray[np.int64]]]] = [[] for _ in range(classes)]
+        for index, (_, truth) in enumerate(webs):
+            for k in np.flatnonzero(np.bincount(truth.ravel())[1:]) + 1:
+                found[k].extend((index, pixels) for pixels in _components(truth == k))
+        self._components = [of_class for of_class in found if of_class]
 
     @property
     def state(self) -> str:
@@ -75,7 +77,7 @@ class PatchSampler:
 
     def _draw_one(self, near_a_defect: bool) -> Web:
         side = self._augmentation.side(self._patch, self._random)
-        index, row, column = self._near_a_defect(side) if near_a_defect and self._pixels_of else self._anywhere(side)
+        index, row, column = self._near_a_defect(side) if near_a_defect and self._components else self._anywhere(side)
         cut = _cut(self._webs[index], row, column, side)
         return self._augmentation(cut, self._channels, self._patch, self._random)
 
@@ -86,9 +88,8 @@ class PatchSampler:
         return index, row, column
 
     def _near_a_defect(self, side: int) -> tuple[int, int, int]:
-        webs = self._pixels_of[self._random.integers(len(self._pixels_of))]
-        sizes = np.array([pixels.size for _, pixels in webs], dtype=np.float64)
-        index, pixels = webs[self._random.choice(len(webs), p=sizes / sizes.sum())]
+        components = self._components[self._random.integers(len(self._components))]
+        index, pixels = components[self._random.integers(len(components))]
         height, width = self._webs[index][1].shape
         centre = divmod(int(self._random.choice(pixels)), width)
         offsets = self._random.integers(side // 8, side - side // 8, size=2)
@@ -113,6 +114,15 @@ def _cut(web: Web, row: int, column: int, side: int) -> Web:
         return surface, truth
     continued = ((0, below), (0, right))
     return np.pad(surface, ((0, 0), *continued), mode="symmetric"), np.pad(truth, continued, mode="symmetric")
+
+
+def _components(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+    """Flat indices of the pixels of each 8-connected component of a mask (H,W)."""
+    _, labels = cv2.connectedComponents(np.ascontiguousarray(mask).view(np.uint8), connectivity=8)
+    pixels = np.flatnonzero(mask)
+    label = labels.ravel()[pixels]
+    order = np.argsort(label, kind="stable")
+    return np.split(pixels[order], np.flatnonzero(np.diff(label[order])) + 1)
 
 
 def _check(surface: F32, truth: U8, channels: int, classes: int, patch: int) -> None:

@@ -126,12 +126,13 @@ def train(
         )
         print(finished_text(out, info))
         return 0
+    from calibration.network.losses import ComponentLoss
     from calibration.network.rendered import render_webs
     from calibration.network.train import train as run
     from edge.simulation.planting import LABELS
 
     training = render_webs(range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + webs), length_mm, width_px, seen)
-    trained = run(training, labels=LABELS, channels=seen, **course)
+    trained = run(training, labels=LABELS, channels=seen, loss=ComponentLoss(balance=1.0), **course)
     _finish(trained, seen, out, validation_webs, length_mm, width_px, false_cost)
     return 0
 

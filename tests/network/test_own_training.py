@@ -67,7 +67,7 @@ def trained(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         Course(
             network_name="unet",
             features=2,
-            iterations=60,
+            iterations=150,
             batch=6,
             patch=48,
             seed=3,
