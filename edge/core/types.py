@@ -6,7 +6,7 @@ from them with the pitch.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import msgspec
@@ -81,11 +81,16 @@ class Surface:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassMap:
-    """What each pixel is: `class_index` (rows, width) u8, 0 = background; `score` u8, 0..255 = probability 0..1."""
+    """What each pixel is: `class_index` (rows, width) u8, 0 = background; `score` u8, 0..255 = probability 0..1.
+
+    `passed_over_px` (rows,): how many pixels of a row the gate inspected and found good: the network did not look at
+    them; empty where nobody counts.
+    """
 
     class_index: U8
     score: U8
     first_row: int
+    passed_over_px: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
     @property
     def rows(self) -> int:
@@ -139,7 +144,10 @@ RowState = Literal["inspected", "degraded", "uninspected"]
 
 
 class Coverage(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the web rows [from_row, to_row), and why ("start" and "end" mark the roll's edges)."""
+    """What became of the web rows [from_row, to_row), and why ("start" and "end" mark the roll's edges).
+
+    `passed_over`: share of their pixels that the gate inspected and found good: the network did not look at them.
+    """
 
     from_row: int
     to_row: int
@@ -147,6 +155,7 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
     to_mm: float
     state: RowState
     why: str = ""
+    passed_over: float = 0.0
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
