@@ -28,6 +28,7 @@ ACCURACY_BUDGET = 0.01
 Probability = Annotated[float, Meta(gt=0, le=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
+Noise = Annotated[float, Meta(ge=1e-6)]
 Precision = Literal["f32", "bf16", "int8"]
 
 
@@ -41,6 +42,21 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
     events: Count
 
 
+class GateInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gate in front of the network learnt (see `edge.segmentation.gate`).
+
+    `threshold`: score beyond which a cell is marked; `noise`: least and largest noise by channel on the webs it learnt
+    from, root mean square in the channels' units; `recall`: share of the `objects` the network found on them
+    that the gate lets through whole; `passed_over`: share of their cells without any object that it passes over.
+    """
+
+    threshold: Annotated[float, Meta(gt=0)]
+    noise: list[tuple[Noise, Noise]]
+    recall: Share
+    objects: Count
+    passed_over: Share
+
+
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a model file says of itself.
 
@@ -49,8 +65,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     `halo`: pixels that must be seen beyond an edge on the grid for all up to the
     edge to be decided as in the whole web; `thresholds`: smallest probability of each of
     `classes[1:]`; `precision`: int8 where weights and activations are quantised; `accuracy`: measured on the same webs
-    at each precision of execution, in an int8 file also that of the file it was made from; `provenance`: how it was
-    made.
+    at each precision of execution, in an int8 file also that of the file it was made from; `gate`: None where none was
+    learnt; `provenance`: how it was made.
     """
 
     classes: Annotated[list[str], Meta(min_length=2, max_length=255)]
@@ -61,6 +77,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: list[Probability]
     precision: Literal["f32", "int8"] = "f32"
     accuracy: dict[Precision, Accuracy] = {}
+    gate: GateInfo | None = None
     provenance: dict[str, str] = {}
 
     def __post_init__(self) -> None:
@@ -70,6 +87,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("a class is named twice")
         if self.halo % self.grid:
             raise ValueError(f"halo {self.halo} is not a multiple of the grid {self.grid}")
+        if self.gate is not None and len(self.gate.noise) != len(self.channels):
+            raise ValueError(f"the gate knows the noise of {len(self.gate.noise)} channels, not {len(self.channels)}")
 
     def loss(self, precision: Precision) -> float | None:
         """What `precision` loses against f32 of object recall or precision, whichever is more; None if not measured."""

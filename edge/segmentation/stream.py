@@ -1,13 +1,19 @@
 """Segmentation strip by strip, equal to the segmentation of the whole web at once."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from edge.core.errors import ConfigError
-from edge.core.types import ClassMap, Surface
+from edge.core.types import F32, ClassMap, Surface
 from edge.segmentation.backend import Backend
+from edge.segmentation.gate import Bools, Gate
 from edge.segmentation.model import ModelInfo
 from edge.segmentation.surface_channels import write_channels
-from edge.segmentation.windows import padded_length, plan_axis
+from edge.segmentation.windows import CELL, Window, cover_axis, padded_length, plan_axis
+
+GATED_PX = 128
+"""Side of what a window keeps where the network looks only here and there: four cells, a small defect and around it."""
 
 
 class Segmenter:
@@ -19,11 +25,23 @@ class Segmenter:
     by up to `strip_rows + halo` rows until `finish`. Memory: `2 strip_rows + 2 halo` rows. Raises ConfigError
     where the window leaves nothing between two halos or is off the model's grid.
 
+    With a `gate` (see `open_gate`) the network sees only the cells that it lets through, in windows of one small shape,
+    or in the large ones where these are less to compute. Pixels in those cells are what they are without the gate; all
+    others are background of score 0, counted in `passed_over_px`.
+
     Class maps lie in memory of their own, or in `out` where it is given: made by `empty_map`, overwritten whenever
     it is given again. Then no more than `strip_rows` rows may be pushed at a time, which make one class map at most.
     """
 
-    def __init__(self, backend: Backend, info: ModelInfo, width: int, strip_rows: int, window_width: int) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        info: ModelInfo,
+        width: int,
+        strip_rows: int,
+        window_width: int,
+        gate: Gate | None = None,
+    ) -> None:
         check_windows(info, strip_rows, window_width)
         self._backend = backend
         self._info = info
@@ -37,6 +55,10 @@ class Segmenter:
         self._inspected = np.empty(kept_rows, np.bool_)
         window_shape = (1, len(info.channels), self._window_rows, min(padded_width, window_width))
         self._input = np.empty(window_shape, np.float32)
+        self._gate = gate
+        self._small = padded_length(GATED_PX, info.grid) + 2 * info.halo
+        small_shape = (*window_shape[:2], *(min(self._small, length) for length in (window_shape[2], padded_width)))
+        self._small_input = np.empty(small_shape, np.float32)
         self._begin()
 
     def _begin(self) -> None:
@@ -44,6 +66,8 @@ class Segmenter:
         self._top = 0  # row of _planes[:, 0]
         self._filled = 0  # rows received
         self._done = 0  # rows handed out
+        if self._gate is not None:
+            self._gate.begin()
 
     def empty_map(self) -> ClassMap:
         """Memory for any class map there can be."""
@@ -102,26 +126,68 @@ class Segmenter:
         keep = slice(self._done - start, keep_stop - start)
         rows = keep_stop - self._done
         memory = _empty(rows, self._width) if out is None else out
-        class_map = ClassMap(memory.class_index[:rows], memory.score[:rows], (self._origin or 0) + self._done)
+        class_map = _first_rows(memory, rows, (self._origin or 0) + self._done)
         unseen = ~self._inspected[here][keep]
-        if not unseen.all():
-            self._run(here, keep, class_map)
+        if self._gate is not None:
+            self._gate.take(self._planes, self._top, self._inspected, self._filled, is_end=keep_stop == self._filled)
+            self._run_gated(self._gate, here, keep, class_map)
+        elif not unseen.all():
+            self._run(self._large_windows(here), here, keep, class_map)
         class_map.class_index[unseen] = 0
         class_map.score[unseen] = 0
+        class_map.passed_over_px[unseen] = 0
         self._done = keep_stop
         return class_map
 
-    def _run(self, here: slice, keep: slice, class_map: ClassMap) -> None:
-        """Run the network on the stored rows `here` and take over those of its answer that are to be kept."""
+    def _run_gated(self, gate: Gate, here: slice, keep: slice, class_map: ClassMap) -> None:
+        """As `_run` on what the gate lets through; all else becomes background."""
+        first = self._done // CELL
+        cells = gate.looked_at(first, -(-(self._done + class_map.rows) // CELL))
+        small, large = list(self._small_windows(cells, first, here, keep)), self._large_windows(here)
+        self._run(min(small, large, key=_area), here, keep, class_map)
+        for row, looked in enumerate(cells, start=first):
+            rows = slice(max(row * CELL - self._done, 0), (row + 1) * CELL - self._done)
+            columns = np.repeat(looked, CELL)[: self._width]
+            class_map.class_index[rows] *= columns
+            class_map.score[rows] *= columns
+            class_map.passed_over_px[rows] = self._width - int(columns.sum())
+
+    def _large_windows(self, here: slice) -> list[tuple[Window, Window]]:
         rows = here.stop - here.start
-        window = self._input if rows == self._window_rows else np.empty_like(self._input[:, :, :rows])
-        for column in self._columns:
-            window[0] = self._planes[:, here, column.start : column.stop]
-            kept = slice(column.keep_start, min(column.keep_stop, self._width))
-            seen = slice(kept.start - column.start, kept.stop - column.start)
+        return [(Window(0, rows, 0, rows), column) for column in self._columns]
+
+    def _small_windows(self, cells: Bools, first: int, here: slice, keep: slice) -> Iterator[tuple[Window, Window]]:
+        """Rows, counted from `here`, and columns of windows over marked cells, `first` the row of the topmost."""
+        halo, grid = self._info.halo, self._info.grid
+        _, _, high, wide = self._small_input.shape
+        begin = first * CELL - self._top - here.start  # of the topmost cells
+        kept, length = (keep.start, keep.stop), here.stop - here.start
+        for rows in cover_axis(np.logical_or.reduce(cells, axis=1), kept, begin, length, high, halo, grid):
+            top, bottom = max(rows.keep_start, keep.start), min(rows.keep_stop, keep.stop)
+            band = np.logical_or.reduce(cells[(top - begin) // CELL : -(-(bottom - begin) // CELL)])
+            for columns in cover_axis(band, (0, self._width), 0, self._planes.shape[2], wide, halo, grid):
+                yield rows, columns
+
+    def _run(self, windows: list[tuple[Window, Window]], here: slice, keep: slice, class_map: ClassMap) -> None:
+        """Run the network on windows (rows, columns) of the stored rows `here`; take over what is to be kept."""
+        for rows, columns in windows:
+            window = self._input_of(rows.stop - rows.start, columns.stop - columns.start)
+            from_row = here.start + rows.start
+            window[0] = self._planes[:, from_row : from_row + window.shape[2], columns.start : columns.stop]
+            kept = slice(columns.keep_start, min(columns.keep_stop, self._width))
+            kept_rows = slice(max(rows.keep_start, keep.start), min(rows.keep_stop, keep.stop))
+            to = slice(kept_rows.start - keep.start, kept_rows.stop - keep.start)
+            seen = slice(kept_rows.start - rows.start, kept_rows.stop - rows.start)
+            across = slice(kept.start - columns.start, kept.stop - columns.start)
             class_index, score = self._backend.infer(window)
-            class_map.class_index[:, kept] = class_index[0, keep, seen]
-            class_map.score[:, kept] = score[0, keep, seen]
+            class_map.class_index[to, kept] = class_index[0, seen, across]
+            class_map.score[to, kept] = score[0, seen, across]
+
+    def _input_of(self, rows: int, columns: int) -> F32:
+        for memory in (self._input, self._small_input):
+            if memory.shape[2:] == (rows, columns):
+                return memory
+        return np.empty((*self._input.shape[:2], rows, columns), np.float32)
 
     def _forget(self, start: int) -> None:
         """Drop rows above `start`: the last window of the roll may be shifted back as far as that."""
@@ -135,8 +201,22 @@ class Segmenter:
         self._top = start
 
 
+def open_gate(info: ModelInfo, width: int, strip_rows: int) -> Gate:
+    """The gate for a `Segmenter` of this width and strip. Raises ConfigError where the model has none."""
+    return Gate(info, width, 2 * (strip_rows + info.halo))
+
+
+def _area(windows: list[tuple[Window, Window]]) -> int:
+    return sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in windows)
+
+
+def _first_rows(memory: ClassMap, rows: int, first_row: int) -> ClassMap:
+    return ClassMap(memory.class_index[:rows], memory.score[:rows], first_row, memory.passed_over_px[:rows])
+
+
 def _empty(rows: int, width: int) -> ClassMap:
-    return ClassMap(np.empty((rows, width), np.uint8), np.empty((rows, width), np.uint8), first_row=0)
+    planes = np.empty((2, rows, width), np.uint8)
+    return ClassMap(planes[0], planes[1], 0, np.zeros(rows, np.int32))
 
 
 def check_windows(info: ModelInfo, strip_rows: int, window_width: int) -> None:

@@ -1,6 +1,13 @@
 """Windows along one axis, so that each pixel is decided once and by a network that saw all it looks at."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+CELL = 32
+"""Side in pixels of the squares of web that are looked at or not."""
 
 
 class Window(NamedTuple):
@@ -39,3 +46,29 @@ def plan_axis(length: int, window: int, halo: int, grid: int) -> list[Window]:
         windows.append(Window(start, stop, kept, keep_stop))
         kept = keep_stop
     return windows
+
+
+def cover_axis(
+    cells: NDArray[np.bool_], keep: tuple[int, int], offset: int, length: int, window: int, halo: int, grid: int
+) -> Iterator[Window]:
+    """Windows over those pixels of [keep[0], keep[1]) that lie in marked cells, from the first on.
+
+    As in `plan_axis`, but where nothing is marked there is none, and two may keep the same pixels. Cell k begins at
+    pixel `offset + k CELL`.
+    """
+    at, end = keep
+    for cell in np.flatnonzero(cells):
+        at = max(at, offset + int(cell) * CELL)
+        while at < min(offset + (int(cell) + 1) * CELL, end):
+            one = _window_at(at, length, window, halo, grid)
+            yield one
+            at = one.keep_stop
+
+
+def _window_at(pixel: int, length: int, window: int, halo: int, grid: int) -> Window:
+    """A window whose first pixel to keep is this one, or which at the end of the axis begins earlier."""
+    if length <= window:
+        return Window(0, length, 0, length)
+    start = min(max((pixel - halo) // grid * grid, 0), length - window)
+    stop = start + window
+    return Window(start, stop, 0 if start == 0 else start + halo, length if stop == length else stop - halo)
