@@ -93,14 +93,15 @@ class Resumption:
 
     Rows that are covered are covered once: those between are told as uninspected, those that are seen again are left
     out, with the defects that lie in them altogether. A defect that was open when the line ended stays open, and what
-    is left of it is another one. Where the encoder counts anew, rows go on from where they ended, and an alarm,
-    `position_estimated`, says that nobody knows what has passed.
+    is left of it is another one. Where the encoder is back by more than a frame it counts anew: rows go on from where
+    they ended, and an alarm, `position_estimated`, says that nobody knows what has passed.
     """
 
     def __init__(self, place: Place, calibration: Calibration, pitch_mm: float) -> None:
         self._place, self._pitch_mm = place, pitch_mm
         angle = math.radians(calibration.transport_angle_deg)
         self._rows_per_mm = calibration.encoder_scale * math.cos(angle) / pitch_mm
+        self._most_back_mm = calibration.height / self._rows_per_mm
         self._covered = place.covered_rows
         self._is_resumed = place.covered_rows > 0
         self._begun = False
@@ -138,7 +139,7 @@ class Resumption:
             seconds = (datetime.fromisoformat(utc_now()) - datetime.fromisoformat(place.time)).total_seconds()
         except ValueError:
             return None
-        return passed_mm if 0 <= passed_mm <= FASTEST_MM_PER_S * max(1.0, seconds) else None
+        return passed_mm if -self._most_back_mm <= passed_mm <= FASTEST_MM_PER_S * max(1.0, seconds) else None
 
     def _between(self) -> Iterator[Told]:
         """Before the first rows: what nobody has seen."""
