@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.core.errors import MissingExtra
 from edge.core.gpu import Address, Event, GpuError, Kernel, NoGpu, Stream
@@ -109,7 +110,7 @@ class CudaDriver:
         self._modules.append(module)
         return int(self._call("cuModuleGetFunction", module, name.encode()))
 
-    def launch(self, kernel: Kernel, grid: tuple[int, int], block: int, arguments: np.void, stream: Stream) -> None:
+    def launch(self, kernel: Kernel, grid: tuple[int, int], block: int, arguments: NDArray[Any], stream: Stream) -> None:
         """See `Driver`."""
         held = np.array(arguments)  # the call copies what it is given
         pointers = (ctypes.c_void_p * 1)(held.ctypes.data)

@@ -4,9 +4,9 @@ Addresses, streams, events and kernels are the driver's own numbers, so that lib
 (TensorRT, PyTorch) work on the same memory in the same streams. All calls come from one thread.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
+from numpy.typing import NDArray
 
 from edge.core.errors import FoilsightError
 from edge.core.types import U8
@@ -86,8 +86,8 @@ class Driver(Protocol):
         """A kernel of a CUDA C++ source, compiled for this GPU."""
         ...
 
-    def launch(self, kernel: Kernel, grid: tuple[int, int], block: int, arguments: np.void, stream: Stream) -> None:
-        """Run a kernel of one argument, a structure passed by value, over `grid` (x, y) blocks of `block` threads."""
+    def launch(self, kernel: Kernel, grid: tuple[int, int], block: int, arguments: NDArray[Any], stream: Stream) -> None:
+        """Run a kernel of one argument, a structure passed by value (here of no dimensions), over `grid` (x, y) blocks of `block` threads."""
         ...
 
     def close(self) -> None:

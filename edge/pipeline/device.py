@@ -7,7 +7,7 @@ before what. The windows are those of `edge.segmentation.stream.Segmenter`, row 
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +46,7 @@ class _Passage:
 
     stream: Stream
     solved: Event
+    decided: Event
     done: Event
     plan: U8
     plan_there: Address
@@ -54,16 +55,7 @@ class _Passage:
     answers: list[U8]
     answers_there: list[Address]
     rows: int = 0
-    window: tuple[int, int, int] | None = None
-
-
-@dataclass(eq=False)
-class _Ring:
-    """Memory for one window of rows: a buffer a column window, and when its last inference was done."""
-
-    buffers: list[Address]
-    inferred: Event
-    holds: int = field(default=-1)
+    window: tuple[int, int] | None = None
 
 
 class DeviceLine:
@@ -105,8 +97,10 @@ class DeviceLine:
         self._slots: dict[int, Address] = {}
         self._frame_bytes = frame_bytes
         open_windows = -(-self._window_rows // strip_rows) + 1
-        self._ring = [self._new_ring() for _ in range(open_windows + PASSAGES)]
-        self._last_window = self._new_ring()
+        # Windows in the making, and those that a strip under way may still be about: whose memory a new window takes
+        # over has been handed out.
+        self._ring = [self._new_window() for _ in range(open_windows + PASSAGES)]
+        self._last_window = self._new_window()
         self._most_windows = open_windows * len(self._columns)
         self._passages = deque(self._new_passage() for _ in range(PASSAGES))
         self._begin()
@@ -116,16 +110,14 @@ class DeviceLine:
         self._origin: int | None = None
         self._filled = self._done = self._next = 0
         self._seen = np.empty(0, np.uint8)  # of the rows from _done on
-        self._solved = self._inferred = self._idle
+        self._solved = self._decided = self._idle
         self._last_sources = np.zeros((self._calibration.lights, 1), SOURCE_ROW)
         self._last_table = np.full(1, -1, np.int32)
-        for ring in self._ring:
-            ring.holds = -1
 
-    def _new_ring(self) -> _Ring:
+    def _new_window(self) -> list[Address]:
+        """Memory for one window of rows: a buffer a column window."""
         pixels = [self._window_rows * (column.stop - column.start) for column in self._columns]
-        buffers = [self._driver.allocate(4 * len(self._model.channels) * each) for each in pixels]
-        return _Ring(buffers, self._driver.event())
+        return [self._driver.allocate(4 * len(self._model.channels) * each) for each in pixels]
 
     def _new_passage(self) -> _Passage:
         driver, rows = self._driver, self._strip_rows
@@ -134,6 +126,7 @@ class DeviceLine:
         return _Passage(
             stream=driver.stream(),
             solved=driver.event(),
+            decided=driver.event(),
             done=driver.event(),
             plan=driver.pinned(size),
             plan_there=driver.allocate(size),
@@ -176,10 +169,9 @@ class DeviceLine:
         passage = self._lay(sources, table_of_row)
         start = self._next * self._strip_rows
         if self._filled >= start + self._window_rows:
-            ring = self._ring[self._next % len(self._ring)]
-            self._decide(passage, ring.buffers, start, start + self._window_rows, self._filled_to_keep(start))
-            self._driver.record(ring.inferred, passage.stream)
-            self._inferred = ring.inferred
+            keep_start = start + self._halo if start else 0
+            keep = (keep_start, start + self._strip_rows + self._halo)
+            self._decide(passage, self._buffers(self._next), start, start + self._window_rows, keep)
             self._next += 1
         self._send(passage)
         return decided
@@ -196,15 +188,15 @@ class DeviceLine:
             passage.rows = 0  # nobody asks after rows that are not there
             start = max(stop - self._window_rows, 0)
             self._gather(passage.stream, start, stop)
-            self._decide(passage, self._last_window.buffers, start, stop, (decided_to, filled))
+            self._decide(passage, self._last_window, start, stop, (decided_to, filled))
             self._send(passage)
         while self._under_way:
             decided += self._collect()
         self._begin()
         return decided
 
-    def _filled_to_keep(self, start: int) -> tuple[int, int]:
-        return (start + self._halo if start else 0), start + self._strip_rows + self._halo
+    def _buffers(self, number: int) -> list[Address]:
+        return self._ring[number % len(self._ring)]
 
     def _make_room(self) -> list[Decided]:
         return self._collect() if len(self._under_way) == PASSAGES else []
@@ -220,7 +212,7 @@ class DeviceLine:
         passage.rows, passage.window = rows, None
         driver.wait(passage.stream, self._uploaded)
         driver.wait(passage.stream, self._solved)
-        windows = self._windows(rows, passage.stream)
+        windows = self._windows(rows)
         arguments = np.zeros((), ARGUMENTS)
         at = 0
         for name, values in (("windows", windows), ("sources", sources), ("table_of_row", table_of_row)):
@@ -235,25 +227,21 @@ class DeviceLine:
         if rows:
             driver.upload(passage.plan_there, passage.plan[:at], passage.stream)
             driver.clear(passage.seen_there, rows, passage.stream)
-            driver.launch(self._kernel, grid(rows, self._width), THREADS, arguments[()], passage.stream)
+            driver.launch(self._kernel, grid(rows, self._width), THREADS, arguments, passage.stream)
             driver.download(passage.seen[:rows], passage.seen_there, passage.stream)
         driver.record(passage.solved, passage.stream)
         self._solved = passage.solved
         self._filled += rows
         return passage
 
-    def _windows(self, rows: int, stream: Stream) -> NDArray[np.void]:
-        """Where the next rows go; what was in the memory of a window that begins must have been decided."""
+    def _windows(self, rows: int) -> NDArray[np.void]:
+        """Where the next rows go."""
         first = max(0, (self._filled - self._window_rows) // self._strip_rows + 1)
         last = (self._filled + rows - 1) // self._strip_rows
         found = []
         for number in range(first, last + 1):
-            ring = self._ring[number % len(self._ring)]
-            if ring.holds != number:
-                self._driver.wait(stream, ring.inferred)
-                ring.holds = number
             shift = self._filled - number * self._strip_rows
-            for column, buffer in zip(self._columns, ring.buffers, strict=True):
+            for column, buffer in zip(self._columns, self._buffers(number), strict=True):
                 width = column.stop - column.start
                 found.append((buffer, shift, self._window_rows, column.start, width))
         return np.array(found, WINDOW)
@@ -271,16 +259,16 @@ class DeviceLine:
             line = 4 * (column.stop - column.start)
             for channel in range(len(self._model.channels)):
                 for number, first, end in pieces:
-                    source = self._ring[number % len(self._ring)].buffers[at]
+                    source = self._buffers(number)[at]
                     source += line * (channel * self._window_rows + first - number * self._strip_rows)
-                    to = self._last_window.buffers[at] + line * (channel * (stop - start) + first - start)
+                    to = self._last_window[at] + line * (channel * (stop - start) + first - start)
                     self._driver.copy(to, source, line * (end - first), stream)
 
     def _decide(self, passage: _Passage, buffers: list[Address], start: int, stop: int, keep: tuple[int, int]) -> None:
         """Run the network on rows [start, stop), behind its last run, and fetch what it says of the rows kept."""
         driver, stream = self._driver, passage.stream
-        driver.wait(stream, self._inferred)
-        passage.window = (*keep, start)
+        driver.wait(stream, self._decided)
+        passage.window = keep
         for at, column in enumerate(self._columns):
             width = column.stop - column.start
             pixels, kept = (stop - start) * width, (keep[1] - keep[0]) * width
@@ -289,6 +277,8 @@ class DeviceLine:
             self._engine.enqueue(buffers[at], shape, there, there + pixels, stream)
             driver.download(passage.answers[at][:kept], there + skipped, stream)
             driver.download(passage.answers[at][kept : 2 * kept], there + pixels + skipped, stream)
+        driver.record(passage.decided, stream)
+        self._decided = passage.decided
 
     def _collect(self) -> list[Decided]:
         """Wait for the oldest strip under way, and give the window decided behind it, if there is one."""
@@ -297,7 +287,7 @@ class DeviceLine:
         self._seen = np.concatenate([self._seen, passage.seen[: passage.rows]])
         if passage.window is None:
             return []
-        first, stop, _ = passage.window
+        first, stop = passage.window
         rows = stop - first
         class_map = ClassMap(
             np.empty((rows, self._width), np.uint8),

@@ -10,7 +10,7 @@ from edge.core.errors import ConfigError
 from edge.core.gpu import Address, Driver, Stream
 from edge.core.photometry import lights_solvable
 from edge.surface.cuda import LIGHTS, lights_of_tables, tables
-from edge.surface.matrices import matrices_for
+from edge.surface.matrices import Matrices, matrices_for
 
 
 class Resident:
@@ -20,14 +20,14 @@ class Resident:
         n, shape = calibration.lights, (calibration.lights, calibration.height, calibration.width)
         if n > LIGHTS:
             raise ConfigError(
-                f"this line has {n} lights, the GPU solves from 3 or 4: set segmentation.backend openvino"
+                f"the GPU solves from 3 or 4 lights, not {n}: set segmentation.backend openvino"
             )
-        if calibration.flat is None or calibration.dark is None:
-            dark, gain = np.zeros(shape, np.float32), np.full(shape, 1 / calibration.white, np.float32)
-        else:
-            dark, gain = calibration.dark, 1 / (calibration.flat - calibration.dark)
+        dark: NDArray[np.float32] = np.zeros(shape, np.float32)
+        gain: NDArray[np.float32] = np.full(shape, 1 / calibration.white, np.float32)
+        if calibration.flat is not None and calibration.dark is not None:
+            dark, gain = calibration.dark, (1 / (calibration.flat - calibration.dark)).astype(np.float32)
         self._table_of_mask = np.full(1 << n, -1, np.int32)
-        solvable = []
+        solvable: list[Matrices] = []
         for lights in [np.array(lights) for count in (4, 3) for lights in combinations(range(n), count)]:
             mask = int((1 << lights).sum())
             if lights_solvable(calibration.light_directions, np.array([mask], np.uint8)):
@@ -38,7 +38,7 @@ class Resident:
         self._driver, self._stream = driver, stream
         self._there = {
             "dark": self._put(dark),
-            "gain": self._put(gain.astype(np.float32)),
+            "gain": self._put(gain),
             "table": self._put(tables(solvable)),
             "lights": self._put(lights_of_tables(solvable)),
             "tolerance": self._put(np.full(4096, np.inf, np.float32)),

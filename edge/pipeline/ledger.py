@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.core.calibration import Calibration
 from edge.core.photometry import lights_of, lights_solvable
@@ -60,13 +61,20 @@ class Ledger:
         """Remember the next rows; `lights_seen` (rows, ceil(n/8)) u8 bit mask as in `Strip`."""
         self._undecided = np.concatenate([self._undecided, lights_seen])
 
-    def decide(self, rows: int) -> list[Coverage]:
-        """Enter the next `rows` of those remembered: what is in them has been told."""
+    def decide(self, rows: int, lost: NDArray[np.bool_] | None = None, why: str = "") -> list[Coverage]:
+        """Enter the next `rows` of those remembered: what is in them has been told.
+
+        `lost` (rows,): those that were seen, and not decided, because of `why`.
+        """
         records: list[Coverage] = []
         lights_seen, self._undecided = self._undecided[:rows], self._undecided[rows:]
-        changes = np.flatnonzero((lights_seen[1:] != lights_seen[:-1]).any(axis=1)) + 1
+        lost = np.zeros(len(lights_seen), np.bool_) if lost is None else lost
+        changes = np.flatnonzero((lights_seen[1:] != lights_seen[:-1]).any(axis=1) | (lost[1:] != lost[:-1])) + 1
         for first, last in zip([0, *changes], [*changes, len(lights_seen)], strict=True):
-            self._enter(self._judge(lights_seen[first]), int(last - first), records)
+            verdict = self._judge(lights_seen[first])
+            if lost[first] and verdict.state != "uninspected":
+                verdict = _Verdict("uninspected", why)
+            self._enter(verdict, int(last - first), records)
         return records
 
     def finish(self) -> list[Coverage]:
@@ -97,7 +105,7 @@ class Ledger:
 
     def _enter(self, verdict: _Verdict, rows: int, records: list[Coverage]) -> None:
         """Append rows of one verdict; those of the lead-in keep their own."""
-        if self._open.why == START and verdict.state == "uninspected":
+        if self._open.why == START and verdict == _TOO_FEW:
             lead_in = min(rows, max(0, self._calibration.height - self._to_row))
             self._to_row += lead_in
             rows -= lead_in

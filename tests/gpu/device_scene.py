@@ -10,6 +10,7 @@ from edge.assembly.row_map import RowMap
 from edge.core.gpu import Address, Stream
 from edge.core.types import F32, ClassMap, Frame, Pixels, Strip
 from edge.pipeline.device import Decided, DeviceLine
+from edge.pipeline.device_recovery import RecoveringLine
 from edge.segmentation.backend import Backend
 from edge.segmentation.model import ModelFile
 from edge.segmentation.stream import Segmenter
@@ -21,12 +22,15 @@ from edge.surface.solver import SurfaceSolver
 from .fake_gpu import FakeGpu
 from .plain import Plain
 
-STRIP_ROWS, WINDOW_PX, WIDTH_PX = 64, 320, 500
+STRIP_ROWS, WINDOW_PX, WIDTH_PX = 64, 272, 344
 
 
 @dataclass
 class ProcessorEngine:
-    """An `Engine` whose windows are decided by another backend, in the streams of a fake GPU."""
+    """An `Engine` whose windows are decided by another backend, in the streams of a fake GPU.
+
+    It has memory of its own for one window at a time, as engines have: who lets two overlap gets the second twice.
+    """
 
     gpu: FakeGpu
     backend: Backend
@@ -42,13 +46,17 @@ class ProcessorEngine:
         self.gpu.called("enqueue")
         pixels = shape[2] * shape[3]
 
-        def decide() -> None:
+        def begin() -> None:
             values = self.gpu.at(surface, 4 * shape[1] * pixels).view(np.float32).reshape(shape)
             assert np.isfinite(values).all(), "the network looks at memory that nobody has written"
-            for to, plane in zip((class_index, score), self.backend.infer(values.copy()), strict=True):
+            self._within = values.copy()
+
+        def end() -> None:
+            for to, plane in zip((class_index, score), self.backend.infer(self._within), strict=True):
                 self.gpu.at(to, pixels)[:] = plane.reshape(-1)
 
-        self.gpu.put(stream, decide)
+        self.gpu.put(stream, begin)
+        self.gpu.put(stream, end)
 
 
 @dataclass
@@ -77,7 +85,7 @@ class Planner(Assembler):
         return super()._strip(row_map, out)
 
 
-def camera(length_mm: float = 40.0, seed: int = 79) -> StrobedCamera:
+def camera(length_mm: float = 35.0, seed: int = 79) -> StrobedCamera:
     return StrobedCamera(RenderedWeb(seed, WIDTH_PX, DENSE), length_mm, Rig())
 
 
@@ -112,7 +120,7 @@ def opener(of: StrobedCamera, backend: Backend, model: ModelFile, gpus: Sequence
     return opened
 
 
-def run(line: DeviceLine, plan: Plan) -> list[Decided]:
+def run(line: DeviceLine | RecoveringLine, plan: Plan) -> list[Decided]:
     decided: list[Decided] = []
     for first, second in plan.steps:
         if isinstance(first, RowMap):

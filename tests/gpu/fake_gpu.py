@@ -51,7 +51,7 @@ class FakeGpu:
         self._kernels: dict[Kernel, object] = {}
         self.calls: Counter[str] = Counter()
         self.failed = self.closed = False
-        self.bytes_up = self.bytes_down = 0
+        self.bytes_up = self.bytes_down = self.most_under_way = 0
 
     def called(self, name: str) -> None:
         assert not self.closed, "used after it was closed"
@@ -93,6 +93,7 @@ class FakeGpu:
     def put(self, stream: Stream, work: Callable[[], None], ready: Callable[[], bool] = lambda: True) -> None:
         """Into a stream: also what libraries with kernels of their own do."""
         self._streams[stream].append((ready, work))
+        self.most_under_way = max(self.most_under_way, sum(bool(queue) for queue in self._streams.values()))
 
     def record(self, event: Event, stream: Stream) -> None:
         self.called("record")
@@ -140,7 +141,7 @@ class FakeGpu:
         self._kernels[len(self._kernels) + 1] = getattr(library, f"run_{name}")
         return len(self._kernels)
 
-    def launch(self, kernel: Kernel, grid: tuple[int, int], block: int, arguments: np.void, stream: Stream) -> None:
+    def launch(self, kernel: Kernel, grid: tuple[int, int], block: int, arguments: np.ndarray, stream: Stream) -> None:
         self.called("launch")
         held = np.array(arguments)
         self.put(stream, lambda: self._kernels[kernel](ctypes.c_void_p(held.ctypes.data), *grid, block))

@@ -123,7 +123,7 @@ class Scene:
         arguments["window_count"], arguments["channel_count"] = len(windows), len(CHANNELS)
         arguments["channels"] = np.arange(len(CHANNELS))
         kernel = gpu.load(SOURCE.read_text(), KERNELS[self.strobes.dtype])
-        gpu.launch(kernel, grid(ROWS, WIDTH), THREADS, arguments[()], stream)
+        gpu.launch(kernel, grid(ROWS, WIDTH), THREADS, arguments, stream)
         done = gpu.event()
         gpu.record(done, stream)
         gpu.synchronise(done)
