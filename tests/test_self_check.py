@@ -314,3 +314,17 @@ class Played:
 
     def frames(self) -> Iterator[Frame]:
         return iter(self.all_frames)
+
+
+@pytest.mark.parametrize("lights", [3, 6])
+def test_fewer_and_more_lights_are_watched_too(lights: int) -> None:
+    bars = tuple(LineLight(azimuth_deg=30.0 + 360.0 / lights * k) for k in range(lights))
+    camera = StrobedCamera(RenderedWeb(SEED, 256, CLEAN), 100.0, Rig(lights=bars))
+    exposures = list(camera.exposures())
+
+    def spoil(at: Exposures, light: int, at_mm: float) -> Any:
+        return counts(at[light], scaled(at[light], 0.5)) if light == 1 and at_mm >= FAULT_MM else at[light].pixels
+
+    told = list(alarms_of(camera.calibration, played(exposures, spoil, FAULT_MM + 60.0)))
+    assert ["light 1 gives" in alarm.detail for _, alarm in told] == [True]
+    assert FAULT_MM < told[0][0] <= FAULT_MM + 55

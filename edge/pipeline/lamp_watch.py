@@ -82,7 +82,7 @@ class LampWatch:
     """
 
     def __init__(self, calibration: Calibration, stretches: Sequence[Stretch] = STRETCHES) -> None:
-        self._told: set[_Key] = set()
+        self._told: set[tuple[str, frozenset[int]]] = set()
         self._named: set[int] = set()
         self._waves: deque[F64] = deque(maxlen=_WAVES)
         self._averages: list[_Average] = []
@@ -151,9 +151,6 @@ class LampWatch:
         scatter = math.degrees(math.hypot(*np.std(self._waves, axis=0, ddof=1)))
         learnt_deg = WAVE_DEVIATIONS * scatter / math.sqrt(stretch.length_mm / WAVE_MM)
         return max(stretch.max_tilt_deg, min(learnt_deg, MOST_TILT_DEG))
-
-
-_Key = tuple[str, frozenset[int]]
 
 
 class _Average:
