@@ -110,7 +110,9 @@ class CudaDriver:
         self._modules.append(module)
         return int(self._call("cuModuleGetFunction", module, name.encode()))
 
-    def launch(self, kernel: Kernel, grid: tuple[int, int], block: int, arguments: NDArray[Any], stream: Stream) -> None:
+    def launch(
+        self, kernel: Kernel, grid: tuple[int, int], block: int, arguments: NDArray[Any], stream: Stream
+    ) -> None:
         """See `Driver`."""
         held = np.array(arguments)  # the call copies what it is given
         pointers = (ctypes.c_void_p * 1)(held.ctypes.data)

@@ -86,8 +86,11 @@ class Driver(Protocol):
         """A kernel of a CUDA C++ source, compiled for this GPU."""
         ...
 
-    def launch(self, kernel: Kernel, grid: tuple[int, int], block: int, arguments: NDArray[Any], stream: Stream) -> None:
-        """Run a kernel of one argument, a structure passed by value (here of no dimensions), over `grid` (x, y) blocks of `block` threads."""
+    def launch(
+        self, kernel: Kernel, grid: tuple[int, int], block: int, arguments: NDArray[Any], stream: Stream
+    ) -> None:
+        """Run a kernel over `grid` (x, y) blocks of `block` threads. Its one argument is a structure, passed by value:
+        `arguments` has no dimensions."""
         ...
 
     def close(self) -> None:

@@ -51,8 +51,8 @@ class RecoveringLine:
         """See `DeviceLine.push`."""
         rows = row_map.slot.shape[1]
         here = np.isin(row_map.slot, list(self._slots))
-        gone = ((row_map.slot >= 0) & ~here).any(axis=0)
-        slot = np.where(gone[None], -1, row_map.slot).astype(np.int32)
+        gone: NDArray[np.bool_] = np.any((row_map.slot >= 0) & ~here, axis=0)
+        slot = np.where(gone, -1, row_map.slot).astype(np.int32)
         decided = self._lost()
         if self._row == 0:
             self._origin = row_map.first_row

@@ -19,9 +19,7 @@ class Resident:
     def __init__(self, driver: Driver, stream: Stream, calibration: Calibration) -> None:
         n, shape = calibration.lights, (calibration.lights, calibration.height, calibration.width)
         if n > LIGHTS:
-            raise ConfigError(
-                f"the GPU solves from 3 or 4 lights, not {n}: set segmentation.backend openvino"
-            )
+            raise ConfigError(f"the GPU solves from 3 or 4 lights, not {n}: set segmentation.backend openvino")
         dark: NDArray[np.float32] = np.zeros(shape, np.float32)
         gain: NDArray[np.float32] = np.full(shape, 1 / calibration.white, np.float32)
         if calibration.flat is not None and calibration.dark is not None:

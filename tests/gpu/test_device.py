@@ -58,7 +58,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_class_map_is_the_processors_whatever_order_the_gpu_works_in(
-    seed: int, folder: Path, plan: Plan, web: StrobedCamera, backend: OpenVinoBackend, model: ModelFile, expected: ClassMap
+    seed: int,
+    folder: Path,
+    plan: Plan,
+    web: StrobedCamera,
+    backend: OpenVinoBackend,
+    model: ModelFile,
+    expected: ClassMap,
 ) -> None:
     gpu = FakeGpu(folder, seed)
     decided = run(opener(web, backend, model, [gpu])(), plan)
