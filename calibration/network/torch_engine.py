@@ -108,7 +108,9 @@ Made = Callable[..., Tensor]
 def _conv(a: dict[str, Any], _: list[Any]) -> Made:
     pads = a.get("pads", [0, 0, 0, 0])
     assert pads[:2] == pads[2:], "padding alike on both sides"
-    return lambda x, w, b=None: F.conv2d(x, w, b, a.get("strides", 1), pads[:2], a.get("dilations", 1), a.get("group", 1))
+    return lambda x, w, b=None: F.conv2d(
+        x, w, b, a.get("strides", 1), pads[:2], a.get("dilations", 1), a.get("group", 1)
+    )
 
 
 def _conv_transpose(a: dict[str, Any], _: list[Any]) -> Made:

@@ -114,7 +114,8 @@ class FakeGpu:
             self._random.choice(ready).popleft()[1]()
 
     def elapsed_ms(self, first: Event, last: Event) -> float:
-        return 0.0
+        assert self._come[first] and self._come[last], "both must have come"
+        return 1.0
 
     def upload(self, to: Address, source: U8, stream: Stream) -> None:
         self.called("upload")
