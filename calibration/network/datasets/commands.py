@@ -25,9 +25,9 @@ def stats(
     Parameters
     ----------
     data
-        Folder with `images` and `masks` (or `annotations`), in the Severstal or magnetic-tile layout, or with
-        recordings; a recording; or `rendered:FIRST-LAST` for rendered webs of these seeds. `A+B` lays the channels of
-        data sets of the same images beside each other, as of several exposures.
+        Folder with `images` and `masks` (or `annotations`), in the Severstal or magnetic-tile layout, with recordings
+        or with reports that hold surface and classes; a recording; or `rendered:FIRST-LAST` for rendered webs of these
+        seeds. `A+B` lays the channels of data sets of the same images beside each other, as of several exposures.
     threshold
         Masks are gray, what is brighter is defect (plain folders).
     defects_only

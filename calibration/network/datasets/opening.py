@@ -15,6 +15,7 @@ from calibration.network.datasets.folders import (
     open_foil,
     open_folder,
 )
+from calibration.network.datasets.kept import CLASSES, NORMALS, is_kept, open_kept
 from calibration.network.datasets.magnetic_tile import RUNS, open_magnetic_tile
 from calibration.network.datasets.severstal import TABLE, open_severstal
 from calibration.network.datasets.stacking import stack
@@ -39,9 +40,10 @@ def open_dataset(
     """Open the data set at a path, told by what lies there, or `rendered:FIRST-LAST`, webs of those seeds.
 
     A folder with `train.csv` is laid out as Severstal's, with `runs.json` as the magnetic tiles, with `annotations` as
-    the battery foil, with `masks` plain; recordings are `.mcap` files. `A+B` lays the channels of data sets of the same
-    samples beside each other, as of several exposures. `channels`: what is taken of a web's surface. Options that a
-    layout does not know change nothing. Raises DatasetError and what the layouts raise.
+    the battery foil, with `masks` plain; reports of `replay --keep surface,classes` are webs, as are recordings
+    (`.mcap`). `A+B` lays the channels of data sets of the same samples beside each other, as of several exposures.
+    `channels`: what is taken of a web's surface. Options that a layout does not know change nothing. Raises
+    DatasetError and what the layouts raise.
     """
     if "+" in where and not Path(where).exists():
         return stack(
@@ -74,9 +76,12 @@ def open_dataset(
         return open_foil(path, part, share, side)
     if (path / MASKS).is_dir():
         return open_folder(path, threshold)
+    if kept := [folder for folder in (path, *sorted(path.glob("*/"))) if is_kept(folder)]:
+        return open_kept(kept, channels)
     if recordings := sorted(path.glob("*.mcap")):
         return open_recordings(recordings, channels)
     raise DatasetError(
-        f"{where}: no data set: expected {IMAGES} with {MASKS} or {ANNOTATIONS}, {TABLE}, {RUNS}, .mcap files, "
+        f"{where}: no data set: expected {IMAGES} with {MASKS} or {ANNOTATIONS}, {TABLE}, {RUNS}, reports with "
+        f"{NORMALS} and {CLASSES}, .mcap files, "
         "rendered:FIRST-LAST, or several joined by +"
     )
