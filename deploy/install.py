@@ -32,8 +32,8 @@ KEPT_APART = ("home", "root", "run/user", "tmp", "var/tmp")
 """Folders that the service cannot see: its interpreter must not live there."""
 PYTHONS = ((3, 11), (3, 15))
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "edge", "calibration", "deploy")
-FINISHED = "finished"
-"""Empty file that says a release is whole."""
+FINISHED, WARM = "finished", "warm"
+"""Empty files that say a release is whole, and that its kernels are compiled."""
 UNITS = ("foilsight@.service", "foilsight.target")
 
 
@@ -178,6 +178,36 @@ class User:
             ["systemd-sysusers", f"--root={self.places.root}", str(self.places.sysusers)],
             "the user foilsight cannot be made",
         )
+
+
+class Kernels:
+    """Compiled by a short rendered web, as the service's user and into its cache: otherwise the first start would do
+    it, for a minute or two, while web passes unseen. What cannot inspect that web is never switched to."""
+
+    def __init__(self, places: Places, release: Path) -> None:
+        self.places, self.release = places, release
+
+    def missing(self) -> str | None:
+        return None if (self.release / WARM).exists() else f"kernels of {self.release.name} are compiled"
+
+    def change(self) -> None:
+        cache, tried = self.places.cache, self.places.cache / "tried"
+        cache.mkdir(parents=True, exist_ok=True)
+        shutil.chown(cache, "foilsight", "foilsight")
+        cache.chmod(0o750)
+        caches = (f"HOME={cache}", f"XDG_CACHE_HOME={cache.parent}", f"NUMBA_CACHE_DIR={cache}/numba")
+        as_service = ("runuser", "-u", "foilsight", "--", "env", "-i", "PATH=/usr/bin:/bin", *caches)
+        program = (*as_service, str(self.release / "bin/foilsight"))
+        web = str(tried / "web.mcap")
+        shutil.rmtree(tried, ignore_errors=True)
+        try:
+            tried.mkdir()
+            shutil.chown(tried, "foilsight", "foilsight")
+            said([*program, "simulate", web, "--length-mm", "60", "--width-px", "256"], "no web can be rendered")
+            said([*program, "replay", web, "--report", str(tried / "report")], "a rendered web cannot be inspected")
+        finally:
+            shutil.rmtree(tried, ignore_errors=True)
+        (self.release / WARM).touch()
 
 
 class Configuration:
@@ -342,14 +372,11 @@ def install(places: Places, options: argparse.Namespace) -> int:
     """Everything that is missing, in order. Returns the exit code."""
     release = Release(places, options.source, options)
     deploy = deploy_folder(options.source)
-    prepared: list[Part] = [release, User(places, deploy), Configuration(places, deploy)]
-    running: list[Part] = [
-        Current(places, release.path),
-        Units(places, deploy),
-        Boot(places),
-        OldReleases(places, release.path),
-    ]
-    return settle([*prepared, *running], options.check)
+    parts: list[Part] = [release, User(places, deploy), Configuration(places, deploy)]
+    if places.booted and not options.cold:
+        parts.append(Kernels(places, release.path))
+    parts += [Current(places, release.path), Units(places, deploy), Boot(places), OldReleases(places, release.path)]
+    return settle(parts, options.check)
 
 
 def settle(parts: Sequence[Part], check: bool) -> int:
@@ -415,6 +442,7 @@ def wanted(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="only say what would change; exit code 1 if anything")
     parser.add_argument("--wheelhouse", type=Path, help="folder of wheels to take packages from, instead of a network")
     parser.add_argument("--site-packages", type=Path, help="folder that has the packages Foilsight needs already")
+    parser.add_argument("--cold", action="store_true", help="let the first start compile the kernels, a minute or two")
     parser.add_argument("--python", type=Path, default=Path(sys.executable), help="interpreter; default: this one")
     parser.add_argument("--root", type=Path, default=ROOT, help="an image of a machine to install into")
     options = parser.parse_args(arguments)

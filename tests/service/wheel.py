@@ -4,13 +4,14 @@ import base64
 import hashlib
 import tomllib
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parents[2]
 
 
-def build_wheel(folder: Path, extra: bytes = b"") -> Path:
-    """Write a wheel that pip can install without dependencies; `extra` in a file of its own makes it another one."""
+def build_wheel(folder: Path, changed: Mapping[str, bytes] | None = None) -> Path:
+    """Write a wheel that pip can install without dependencies; `changed` instead of, or beside, the files there are."""
     project = tomllib.loads((SOURCES / "pyproject.toml").read_text())["project"]
     name = f"foilsight-{project['version']}"
     info = f"{name}.dist-info"
@@ -19,14 +20,15 @@ def build_wheel(folder: Path, extra: bytes = b"") -> Path:
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: foilsight\nVersion: {project['version']}\n".encode(),
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/entry_points.txt": f"[console_scripts]\n{scripts}".encode(),
-        f"{info}/extra.txt": extra,
     }
     for top in ("edge", "calibration"):
         for file in sorted((SOURCES / top).rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
                 files[str(file.relative_to(SOURCES))] = file.read_bytes()
+    files |= changed or {}
     record = "".join(f"{path},sha256={_digest(data)},{len(data)}\n" for path, data in files.items())
     files[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
+    folder.mkdir(exist_ok=True)
     wheel = folder / f"{name}-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as out:
         for path, data in files.items():

@@ -1,0 +1,175 @@
+"""The service on a machine of its own: installed by deploy/install.py, on the simulated camera. In order."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import IMPATIENT, Installed
+from wheel import SOURCES, build_wheel
+
+pytestmark = [pytest.mark.service, pytest.mark.timeout(600)]
+HOSTILE = 20
+"""Exposure that `systemd-analyze security` gives in tenths: what is asked for at most."""
+STARVED = """
+[Unit]
+StartLimitBurst=2
+[Service]
+MemoryMax=120M
+"""
+
+
+def eventually(holds: Callable[[], object], within_s: float = 90) -> None:
+    """Wait until it does."""
+    until = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.2)
+
+
+def running_again(installed: Installed, restarts: int) -> bool:
+    seen = installed.show("NRestarts", "ActiveState")
+    return int(seen["NRestarts"]) >= restarts and seen["ActiveState"] == "active"
+
+
+def camera_process(installed: Installed) -> str:
+    """Its process identifier there; "" while there is none."""
+    found = installed.machine.result("pgrep", "-f", "multiprocessing.spawn import spawn_main", "-u", "foilsight")
+    return found.stdout.strip()
+
+
+def messages(installed: Installed) -> list[dict[str, object]]:
+    """What the service itself has said, with the journal's fields under "journal"."""
+    entries = [json.loads(line) for line in installed.journal("-o", "json").splitlines()]
+    said = [entry for entry in entries if entry.get("_COMM") == "foilsight" and entry["MESSAGE"].startswith("{")]
+    return [json.loads(entry["MESSAGE"]) | {"journal": entry} for entry in said]
+
+
+def test_a_second_installation_changes_nothing(installed: Installed, wheels: Path) -> None:
+    wheel = next((wheels / "first").glob("*.whl"))
+    again = installed.install_wheel(wheel)
+    assert (again.returncode, again.stdout) == (0, "nothing to change\n")
+    assert installed.install_wheel(wheel, "--check").returncode == 0
+
+
+def test_units_are_in_order_and_leave_little_to_an_intruder(installed: Installed) -> None:
+    units = ("foilsight@cam1.service", "foilsight.target")
+    assert installed.machine.run("systemd-analyze", "verify", "--recursive-errors=yes", "--man=no", *units) == ""
+    for drop_in in ("", "realtime", "gige", "usb3", "gpu", "listeners"):
+        folder = installed.machine.path("/run/analysed")
+        (folder / "foilsight@cam1.service.d").mkdir(parents=True, exist_ok=True)
+        (folder / "foilsight@cam1.service").write_text((SOURCES / "deploy/foilsight@.service").read_text())
+        if drop_in:
+            text = (SOURCES / f"deploy/drop-ins/{drop_in}.conf").read_text()
+            (folder / "foilsight@cam1.service.d/tried.conf").write_text(text)
+        unit = "/run/analysed/foilsight@cam1.service"
+        installed.machine.run("systemd-analyze", "verify", "--recursive-errors=yes", "--man=no", unit)
+        analyse = ("systemd-analyze", "security", "--offline=true", f"--threshold={HOSTILE}", "--no-pager")
+        installed.machine.run(*analyse, unit)
+
+
+def test_the_camera_starts_and_says_what_it_does(installed: Installed) -> None:
+    installed.machine.run("systemctl", "start", "foilsight@cam1")
+    seen = installed.show("ActiveState", "StatusText", "NRestarts", "User")
+    assert (seen["ActiveState"], seen["NRestarts"], seen["User"]) == ("active", "0", "foilsight")
+    assert seen["StatusText"].startswith(("inspecting", "degraded"))
+    eventually(lambda: any("mm" in message for message in messages(installed)))
+    entry = next(message for message in messages(installed) if message["message"] == "health")
+    journal = entry["journal"]
+    assert isinstance(journal, dict)
+    assert journal["FOILSIGHT_INSTANCE"] == "cam1"
+    assert journal["SYSLOG_IDENTIFIER"] == "foilsight@cam1"
+    assert journal["PRIORITY"] == "6"
+    assert {"strip", "frame"} <= next(message.keys() for message in messages(installed) if "mm" in message)
+
+
+def test_a_killed_camera_process_is_replaced_by_the_line_itself(installed: Installed) -> None:
+    main = installed.show("MainPID")
+    killed = camera_process(installed)
+    installed.machine.run("kill", "-9", killed)
+    eventually(lambda: camera_process(installed) not in ("", killed))
+    eventually(lambda: any("was replaced" in str(message.get("detail")) for message in messages(installed)))
+    assert installed.show("MainPID") == main
+    assert running_again(installed, 0)
+
+
+def test_a_killed_line_goes_on_where_it_was_on_the_web(installed: Installed) -> None:
+    installed.machine.run("systemctl", "kill", "--kill-whom=main", "-s", "KILL", "foilsight@cam1")
+    eventually(lambda: running_again(installed, 1))
+    starts = [message["from_mm"] for message in messages(installed) if message["message"] == "starting"]
+    assert starts[0] == 0
+    assert isinstance(starts[-1], float)
+    assert starts[-1] > 0
+
+
+def test_a_hung_line_is_started_anew_by_its_watchdog(installed: Installed) -> None:
+    installed.machine.run("systemctl", "kill", "--kill-whom=main", "-s", "STOP", "foilsight@cam1")
+    eventually(lambda: running_again(installed, 2))
+    assert "Watchdog timeout" in installed.journal()
+
+
+def test_an_upgrade_that_does_not_start_leaves_the_old_release_running(installed: Installed, wheels: Path) -> None:
+    before = installed.machine.run("readlink", "/opt/foilsight/current")
+    broken = build_wheel(wheels / "broken", {"edge/service/serving.py": b"raise SystemExit('broken')\n"})
+    done = installed.install_wheel(broken, "--cold")
+    assert done.returncode == 1
+    assert f"does not start, {Path(before.strip()).name} goes on" in done.stdout
+    assert installed.machine.run("readlink", "/opt/foilsight/current") == before
+    assert installed.show("ActiveState") == {"ActiveState": "active"}
+
+
+def test_a_stop_is_orderly_and_in_time(installed: Installed) -> None:
+    installed.machine.run("systemctl", "stop", "foilsight@cam1")
+    assert installed.show("Result", "ActiveState") == {"Result": "success", "ActiveState": "inactive"}
+    assert messages(installed)[-1]["state"] == "stopped"
+    assert installed.machine.result("pgrep", "-u", "foilsight").stdout == ""
+
+
+def test_an_upgrade_can_be_rolled_back(installed: Installed, wheels: Path) -> None:
+    before = installed.machine.run("readlink", "/opt/foilsight/current")
+    newer = build_wheel(wheels / "newer", {"edge/newer.py": b""})
+    done = installed.install_wheel(newer, "--cold")
+    assert done.returncode == 0, done.stdout
+    after = installed.machine.run("readlink", "/opt/foilsight/current")
+    assert after != before
+    kept = {Path(path.strip()).name for path in (before, after)}
+    assert set(installed.machine.run("ls", "/opt/foilsight/releases").split()) == kept
+    assert installed.install("--roll-back").returncode == 0
+    assert installed.machine.run("readlink", "/opt/foilsight/current") == before
+
+
+def test_a_line_that_outgrows_its_memory_is_killed_and_given_up_in_the_end(installed: Installed) -> None:
+    drop_in = installed.machine.path("/run/systemd/system/foilsight@.service.d/impatient.conf")
+    drop_in.write_text(IMPATIENT + STARVED)
+    installed.machine.run("systemctl", "daemon-reload")
+    assert installed.machine.result("systemctl", "start", "foilsight@cam1").returncode != 0
+    eventually(lambda: installed.show("ActiveState") == {"ActiveState": "failed"})
+    eventually(lambda: "Start request repeated too quickly" in installed.journal())
+    assert installed.show("Result")["Result"] in ("oom-kill", "signal", "start-limit-hit")
+    assert "status=9/KILL" in installed.journal("-n", "20")
+
+
+def test_what_is_uninstalled_leaves_configuration_and_state(installed: Installed) -> None:
+    done = installed.install("--uninstall")
+    assert done.returncode == 0
+    assert "kept: /etc/foilsight, /var/lib/foilsight" in done.stdout
+    assert installed.machine.path("/etc/foilsight/cam1.toml").exists()
+    assert installed.machine.path("/var/lib/foilsight/cam1/outbox.sqlite").exists()
+    assert not installed.machine.path("/opt/foilsight").exists()
+    assert installed.machine.run("systemctl", "list-unit-files", "foilsight*", check=False).startswith("0 ")
+
+
+def test_errors_are_one_line(tmp_path: Path) -> None:
+    installer = str(SOURCES / "deploy/install.py")
+    for source in (tmp_path, tmp_path / "nothing.whl"):
+        done = subprocess.run(
+            ["/usr/bin/env", "python3", installer, str(source), f"--root={tmp_path}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert "name one of them" in done.stderr
