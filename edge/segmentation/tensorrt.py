@@ -87,7 +87,7 @@ class Library:
             config.set_timing_cache(measured, ignore_mismatch=False)
         engine = builder.build_serialized_network(network, config)
         if engine is None:
-            raise ModelError(f"{model.path}: TensorRT makes no engine of it: {self._complaint()}")
+            raise ModelError(f"{model.path}: TensorRT makes no engine of it: {self.complaint()}")
         if tuning is not None and self.name == "tensorrt":
             tuning.write_bytes(bytes(config.get_timing_cache().serialize()))
         return bytes(engine)
@@ -110,10 +110,10 @@ class TensorRtEngine:
         self._runtime = library.module.Runtime(library.logger)
         self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
-            raise ModelError(f"{model.path}: its engine does not run here ({library._complaint()}): {BUILD}")
+            raise ModelError(f"{model.path}: its engine does not run here ({library.complaint()}): {BUILD}")
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise GpuError(f"TensorRT cannot begin: {library._complaint()}")
+            raise GpuError(f"TensorRT cannot begin: {library.complaint()}")
 
     def enqueue(
         self, surface: Address, shape: tuple[int, ...], class_index: Address, score: Address, stream: Stream
@@ -129,7 +129,7 @@ class TensorRtEngine:
             and context.execute_async_v3(stream)
         )
         if not taken:
-            raise GpuError(f"TensorRT failed on a window of {shape}: {self._library._complaint()}")
+            raise GpuError(f"TensorRT failed on a window of {shape}: {self._library.complaint()}")
 
 
 BUILD = "run  foilsight engine build"

@@ -308,3 +308,54 @@ def test_a_model_file_keeps_what_it_says_of_itself_in_half(shipped: ModelFile) -
     proto = onnx.load_from_string(half(shipped.data, shipped.path))
     onnx.checker.check_model(proto, full_check=True)
     assert METADATA_KEY in {entry.key for entry in proto.metadata_props}
+
+
+# Executing
+
+
+class Context:
+    """An execution context that refuses one call."""
+
+    def __init__(self, refuses: str) -> None:
+        self.refuses, self.calls = refuses, []
+
+    def __getattr__(self, name: str) -> object:
+        def call(*arguments: object) -> bool:
+            self.calls.append((name, *arguments))
+            return name != self.refuses
+
+        return call
+
+
+def engine_on(context: Context, shipped: ModelFile) -> adapter.TensorRtEngine:
+    engine = SimpleNamespace(create_execution_context=lambda: context)
+    runtime = SimpleNamespace(deserialize_cuda_engine=lambda data: engine if data == b"good" else None)
+    complaints = ["the engine plan file is not compatible\nwith this version"]
+    module = SimpleNamespace(Runtime=lambda logger: runtime)
+    library = SimpleNamespace(module=module, logger=None, complaints=complaints, complaint=lambda: "no memory")
+    made_for = SimpleNamespace(library="tensorrt", precision="f16", rows=448, columns=1024)
+    return adapter.TensorRtEngine(library, b"bad" if context.refuses == "engine" else b"good", shipped, made_for)
+
+
+def test_an_engine_is_told_shape_and_addresses_and_put_into_the_stream(shipped: ModelFile) -> None:
+    context = Context("nothing")
+    engine_on(context, shipped).enqueue(0x100, (1, 3, 64, 96), 0x200, 0x300, 7)
+    assert sorted(context.calls[:-1]) == [
+        ("set_input_shape", "surface", (1, 3, 64, 96)),
+        ("set_tensor_address", "class_index", 0x200),
+        ("set_tensor_address", "score", 0x300),
+        ("set_tensor_address", "surface", 0x100),
+    ]
+    assert context.calls[-1] == ("execute_async_v3", 7)
+
+
+@pytest.mark.parametrize("refuses", ["set_input_shape", "set_tensor_address", "execute_async_v3"])
+def test_what_tensorrt_refuses_is_an_error_of_the_gpu(refuses: str, shipped: ModelFile) -> None:
+    engine = engine_on(Context(refuses), shipped)
+    with pytest.raises(GpuError, match=r"TensorRT failed on a window of \(1, 3, 64, 96\): no memory"):
+        engine.enqueue(0x100, (1, 3, 64, 96), 0x200, 0x300, 7)
+
+
+def test_an_engine_that_does_not_fit_library_or_gpu_is_refused_with_what_to_do(shipped: ModelFile) -> None:
+    with pytest.raises(ModelError, match=r"does not run here .*: run  foilsight engine build"):
+        engine_on(Context("engine"), shipped)
