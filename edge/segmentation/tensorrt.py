@@ -92,7 +92,8 @@ class Library:
             tuning.write_bytes(bytes(config.get_timing_cache().serialize()))
         return bytes(engine)
 
-    def _complaint(self) -> str:
+    def complaint(self) -> str:
+        """What it last complained of, in one line."""
         return one_line(self.complaints[-1] if self.complaints else "it says no more")
 
 
