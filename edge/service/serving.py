@@ -122,13 +122,14 @@ class Running:
             def stopped() -> bool:
                 self._loop_s = time.monotonic()
                 watch.check()
+                if stop.is_set():
+                    watch.stop()
                 return stop.is_set()
 
             frames = live_frames(self._line, self._config, self._hear, stopped, length_mm, self._meet)
             with closing(frames):
                 for frame in frames:
                     self._push(frame)
-            self._manager.tell(STOPPING=1, STATUS="finishing what was seen")
             self._loop_s = time.monotonic()
             self._inspection.finish()
 
