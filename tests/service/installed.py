@@ -4,9 +4,9 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from machine import Machine, NoMachine
 from wheel import SOURCES, build_wheel
 
@@ -76,24 +76,13 @@ class Installed:
         return self.machine.run("journalctl", "-u", "foilsight@cam1", "--no-pager", *arguments)
 
 
-@pytest.fixture(scope="session")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("wheels")
-
-
-@pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterator[Installed]:
-    """Foilsight as its installer leaves it, with the simulated camera as cam1, not started yet."""
+@contextmanager
+def installed_machine(folder: Path, wheels: Path) -> Iterator[Installed]:
+    """Foilsight as its installer leaves it, with the simulated camera as cam1, not started yet. Raises NoMachine."""
     packages = Path(sysconfig.get_paths()["platlib"])
-    machine = Machine(
-        tmp_path_factory.mktemp("machine") / "root",
-        {packages: PACKAGES, wheels: WHEELS, SOURCES / "deploy": "/srv/deploy"},
-    )
-    try:
-        python = interpreter()
-        machine.boot()
-    except NoMachine as reason:
-        pytest.skip(str(reason))
+    python = interpreter()
+    machine = Machine(folder, {packages: PACKAGES, wheels: WHEELS, SOURCES / "deploy": "/srv/deploy"})
+    machine.boot()
     try:
         there = Installed(machine, python)
         done = there.install_wheel(build_wheel(wheels / "first"))
