@@ -1,5 +1,6 @@
 """`foilsight doctor`: is this machine fit to inspect, and if not, what is to be done."""
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -216,8 +217,12 @@ def ports(config: Config) -> Iterator[Finding]:
             try:
                 tried.bind((host, parts.port))
             except OSError as error:
-                advice = "no matter where it is this very line that runs; else another port for each camera"
-                yield Finding("port", "warn", f"{key} = {address}: {error.strerror}", advice)
+                found = f"{key} = {address}: {error.strerror}"
+                if error.errno == errno.EADDRINUSE:
+                    advice = "no matter where it is this very line that runs; else another port for each camera"
+                    yield Finding("port", "warn", found, advice)
+                else:
+                    yield Finding("port", "fail", found, "an address of this machine, 127.0.0.1 where in doubt")
             else:
                 yield Finding("port", "ok", f"{key} = {address}")
 
