@@ -109,3 +109,19 @@ def test_ledger_adds_up_for_any_schedule(steps: list[float], lost: set[int], tor
             assert said[row] in ("uninspected", "edge")
         else:
             assert said[row] == expected, (row, lights)
+
+
+def test_coverage_says_what_share_of_the_web_the_gate_passed_over() -> None:
+    calibration = calibration_of(HEIGHT, 4)
+    ledger = Ledger(calibration, PITCH_MM)
+    seen = np.array([15] * 40 + [14] * 10 + [15] * 50, np.uint8)[:, None]
+    ledger.push(seen)
+    passed_over = np.full(100, calibration.width, np.int32)
+    passed_over[30:45] = 0
+    records = [
+        *ledger.decide(70, passed_over_px=passed_over[:70]),
+        *ledger.decide(20, passed_over_px=passed_over[70:90]),
+        *ledger.decide(10),
+    ]
+    shares = [(one.to_row - one.from_row, one.passed_over) for one in [*records, *ledger.finish()]]
+    assert shares == [(40, 0.75), (10, 0.5), (50, 0.8)]

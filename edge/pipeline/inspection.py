@@ -20,7 +20,7 @@ from edge.pipeline.stages import Stages
 from edge.pipeline.surface_watch import SurfaceWatch
 from edge.segmentation.backend import Backend
 from edge.segmentation.model import ModelInfo
-from edge.segmentation.stream import Segmenter
+from edge.segmentation.stream import Segmenter, open_gate
 from edge.surface import KERNELS
 from edge.surface.solver import SurfaceSolver, empty_surface
 
@@ -105,7 +105,8 @@ class Inspection:
         self._assembler = Assembler(calibration, strip_rows, self.pitch_mm)
         self._planes = self._assembler.empty_planes()
         self._solver = SurfaceSolver(calibration, KERNELS[config.surface.solver])
-        self._segmenter = Segmenter(backend, model, width, strip_rows, config.segmentation.window_width_px)
+        gate = open_gate(model, width, strip_rows) if config.segmentation.gate else None
+        self._segmenter = Segmenter(backend, model, width, strip_rows, config.segmentation.window_width_px, gate)
         self._joiner = DefectJoiner(model.classes, config.defects, self.pitch_mm, width)
         self._ledger = Ledger(calibration, self.pitch_mm)
         self._told: set[tuple[str, int | None]] = set()
@@ -226,7 +227,7 @@ class Inspection:
             for look in self._watchers.classes:
                 look(class_map)
             self._emit(self._joiner.push(class_map), passage.read_ns)
-            self._emit(self._ledger.decide(class_map.rows), passage.read_ns)
+            self._emit(self._ledger.decide(class_map.rows, passed_over_px=class_map.passed_over_px), passage.read_ns)
         self._emit(passage.alarms, passage.read_ns)
         if passage.is_last:
             self._emit(self._joiner.finish(), passage.read_ns)

@@ -55,17 +55,27 @@ class Ledger:
         self._open = _Verdict("uninspected", START)
         self._from_row = 0
         self._to_row = 0
+        self._passed_over = np.zeros(0, np.int32)  # pixels, of each row from _from_row on
         self._undecided: U8 = np.empty((0, -(-calibration.lights // 8)), np.uint8)
 
     def push(self, lights_seen: U8) -> None:
         """Remember the next rows; `lights_seen` (rows, ceil(n/8)) u8 bit mask as in `Strip`."""
         self._undecided = np.concatenate([self._undecided, lights_seen])
 
-    def decide(self, rows: int, lost: NDArray[np.bool_] | None = None, why: str = "") -> list[Coverage]:
+    def decide(
+        self,
+        rows: int,
+        lost: NDArray[np.bool_] | None = None,
+        why: str = "",
+        passed_over_px: NDArray[np.int32] | None = None,
+    ) -> list[Coverage]:
         """Enter the next `rows` of those remembered: what is in them has been told.
 
-        `lost` (rows,): those that were seen, and not decided, because of `why`.
+        `lost` (rows,): those that were seen, and not decided, because of `why`. `passed_over_px` as in `ClassMap`, left
+        out or empty for none.
         """
+        passed_over = np.zeros(rows, np.int32) if passed_over_px is None or not passed_over_px.size else passed_over_px
+        self._passed_over = np.concatenate([self._passed_over, passed_over])
         records: list[Coverage] = []
         lights_seen, self._undecided = self._undecided[:rows], self._undecided[rows:]
         lost = np.zeros(len(lights_seen), np.bool_) if lost is None else lost
@@ -121,8 +131,10 @@ class Ledger:
     def _record(self, to_row: int, records: list[Coverage]) -> None:
         if to_row <= self._from_row:
             return
+        rows = to_row - self._from_row
+        here, self._passed_over = self._passed_over[:rows], self._passed_over[rows:]
         kind = "edge" if self._open.why in (START, END) else self._open.state
-        setattr(self.totals, kind, getattr(self.totals, kind) + to_row - self._from_row)
+        setattr(self.totals, kind, getattr(self.totals, kind) + rows)
         records.append(
             Coverage(
                 from_row=self._from_row,
@@ -131,6 +143,7 @@ class Ledger:
                 to_mm=to_row * self._pitch_mm,
                 state=self._open.state,
                 why=self._open.why,
+                passed_over=round(float(here.sum()) / (rows * self._calibration.width), 4),
             )
         )
         self._from_row = to_row

@@ -93,7 +93,9 @@ def joined(coverages: Sequence[Coverage]) -> list[Coverage]:
     for each in coverages:
         before = whole[-1] if whole else None
         if before and (before.to_row, before.state, before.why) == (each.from_row, each.state, each.why):
-            whole[-1] = msgspec.structs.replace(before, to_row=each.to_row, to_mm=each.to_mm)
+            passed_over = sum(one.passed_over * (one.to_row - one.from_row) for one in (before, each))
+            passed_over /= each.to_row - before.from_row
+            whole[-1] = msgspec.structs.replace(before, to_row=each.to_row, to_mm=each.to_mm, passed_over=passed_over)
         else:
             whole.append(each)
     return whole
