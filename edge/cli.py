@@ -43,6 +43,11 @@ app.command(
     help="Write a model in 8-bit integers, with what that costs. Needs the extra [train].",
 )
 app.command(
+    "calibration.network.gating:gate",
+    name="gate",
+    help="Teach a model to pass over web that needs no network. Needs the extra [train].",
+)
+app.command(
     "calibration.network.commands:cost",
     name="cost",
     help="What each layer of a network costs in arithmetic and memory. Needs the extra [train].",

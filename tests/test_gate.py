@@ -14,7 +14,7 @@ from edge.segmentation.model import GateInfo
 from edge.segmentation.stream import Segmenter, open_gate
 from edge.segmentation.windows import CELL, cover_axis
 
-LEARNT = GateInfo(threshold=45.0, noise=[(1e-3, 0.1)] * 3, recall=1.0, objects=1, passed_over=0.9)
+LEARNT = GateInfo(threshold=45.0, noise=[(1e-3, 0.1)] * 3, recall=1.0, objects=1)
 GATED = model_info(gate=LEARNT)
 NOISE = 0.02
 

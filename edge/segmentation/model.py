@@ -47,14 +47,13 @@ class GateInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     `threshold`: score beyond which a cell is marked; `noise`: least and largest noise by channel on the webs it learnt
     from, root mean square in the channels' units; `recall`: share of the `objects` the network found on them
-    that the gate lets through whole; `passed_over`: share of their cells without any object that it passes over.
+    that the gate lets through whole.
     """
 
     threshold: Annotated[float, Meta(gt=0)]
     noise: list[tuple[Noise, Noise]]
     recall: Share
     objects: Count
-    passed_over: Share
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
