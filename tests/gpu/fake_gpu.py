@@ -62,7 +62,7 @@ class FakeGpu:
             raise GpuError(f"the GPU failed (scripted, in {name})")
 
     def _new(self, size: int) -> U8:
-        memory = np.full(size + 64, 0xA5, np.uint8)
+        memory = np.full(size + 64, 0xFF, np.uint8)  # as a float no number
         skip = -memory.ctypes.data % 64
         self._memory.append(memory[skip : skip + size])
         return self._memory[-1]
