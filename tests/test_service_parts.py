@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -15,7 +17,7 @@ import pytest
 
 from edge.core.errors import ConfigError, EventsError
 from edge.core.types import Alarm, Coverage, Defect, Frame, Surface
-from edge.events import Envelope, EventWriter, Outbox
+from edge.events import Envelope, EventWriter, Outbox, Subscriber
 from edge.events.envelope import Body
 from edge.service.health import Health, Sight
 from edge.service.line import cache_folder
@@ -76,6 +78,41 @@ def test_what_the_disk_does_not_take_is_written_when_it_does(outbox: Outbox) -> 
     events = list(outbox.since(0))
     assert [type(event.body) for event in events] == [Defect, Coverage] * 40
     assert [event.body.id for event in events if isinstance(event.body, Defect)] == list(range(40))
+
+
+def test_who_listens_hears_at_once_that_events_wait_and_then_the_events(outbox: Outbox, tmp_path: Path) -> None:
+    endpoint, heard, stop = f"ipc://{tmp_path}/pub.ipc", list[Any](), threading.Event()
+    with FullDisk(outbox, endpoint, 0.1, line="t", roll="", model="m", calibration="c") as writer:
+        telling = Telling(writer, Place())
+
+        def listen() -> None:
+            with Subscriber(endpoint, None, since=None, stop=stop) as events:
+                for event in events:
+                    heard.append(event)
+                    if len(heard) == 1:
+                        writer.is_full = True
+
+        listening = threading.Thread(target=listen)
+        listening.start()
+        writer.is_full = False
+        for index in range(600):
+            telling.tell([cover(index)])
+            if telling.problem is not None:
+                break
+            time.sleep(0.05)
+        writer.is_full = False
+        telling.flush()
+        deadline_s = time.monotonic() + 30
+        while outbox.last_seq not in {event.seq for event in heard}:
+            assert time.monotonic() < deadline_s, heard
+            time.sleep(0.02)
+        stop.set()
+        listening.join()
+    (alarm,) = [event.body for event in heard if event.seq == 0]
+    assert alarm.kind == "events_waiting"
+    assert "disk is full" in alarm.detail
+    seqs = [event.seq for event in heard if event.seq]
+    assert seqs == list(range(seqs[0], outbox.last_seq + 1))
 
 
 def test_a_disk_that_stays_full_costs_defects_but_neither_memory_nor_the_ledger(outbox: Outbox) -> None:

@@ -14,6 +14,8 @@ from edge.core.errors import EventsError
 from edge.core.types import Alarm, Coverage, Defect, Status
 
 SCHEMA = 1
+UNWRITTEN = 0
+"""The number of an event that stands in no outbox."""
 
 Body = Defect | Coverage | Alarm | Status
 
@@ -37,8 +39,8 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="topic"):
 class _Envelope(_Message, frozen=True, kw_only=True):
     """What every event carries.
 
-    `stream` is the UUID of the outbox it was written to and `seq` its number there, dense from 1; `time` UTC in
-    RFC 3339; the rest as in `Origin`.
+    `stream` is the UUID of the outbox it was written to and `seq` its number there, dense from 1, or 0 for an alarm
+    that could not be written there; `time` UTC in RFC 3339; the rest as in `Origin`.
     """
 
     schema: int = SCHEMA

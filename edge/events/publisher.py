@@ -7,7 +7,7 @@ from typing import Self
 import zmq
 
 from edge.core.errors import EventsError
-from edge.events.envelope import Body, Envelope, Heartbeat, Origin, encode
+from edge.events.envelope import UNWRITTEN, Body, Envelope, Heartbeat, Origin, encode, envelope
 from edge.events.leaving import leave, lingering
 from edge.events.outbox import Outbox
 from edge.events.replay_server import ReplayServer
@@ -65,6 +65,11 @@ class EventWriter:
             for event in events:
                 self._send(event)
         return events
+
+    def announce(self, body: Body) -> None:
+        """Publishes what cannot be written, with number 0: who listens now hears of it, nobody can ask for it later."""
+        with self._lock:
+            self._send(envelope(body, self._origin, self._outbox.stream, UNWRITTEN))
 
     def close(self) -> None:
         """Tells the last number once more and leaves the endpoints; waits half a second for slow listeners."""

@@ -10,7 +10,7 @@ from typing import Self
 import zmq
 
 from edge.core.errors import EventsError
-from edge.events.envelope import Envelope, Heartbeat, decode
+from edge.events.envelope import UNWRITTEN, Envelope, Heartbeat, decode
 from edge.events.leaving import leave, lingering
 from edge.events.places import Places
 from edge.events.replay_client import NoAnswer, ReplayClient
@@ -33,7 +33,8 @@ class Gap:
 class Subscriber:
     """Iterator of events as they are published at `publish_endpoint`, and of what was missed, from `replay_endpoint`.
 
-    Each stream (one outbox, by its UUID) is handed over in the order of its numbers, each event once. A line that is
+    Each stream (one outbox, by its UUID) is handed over in the order of its numbers, each event once; what a line could
+    not write, number 0, when it comes. A line that is
     not there yet, or comes back, is waited for. What cannot be had is told as a `Gap` in its place: at once where the
     outbox no longer offers it or `replay_endpoint` is None, else after asking for `patience_s` in vain.
 
@@ -96,7 +97,8 @@ class Subscriber:
         if self._stop.is_set():
             raise StopIteration
         for item in self._items:
-            self._places.move(item.stream, item.to_seq if isinstance(item, Gap) else item.seq)
+            if isinstance(item, Gap) or item.seq != UNWRITTEN:
+                self._places.move(item.stream, item.to_seq if isinstance(item, Gap) else item.seq)
             if isinstance(item, Gap) or not self._topics or item.topic in self._topics:
                 return item
         raise StopIteration
@@ -141,6 +143,9 @@ class Subscriber:
             if not self._socket.poll(_POLL_MS):
                 continue
             message = self._received()
+            if not isinstance(message, Heartbeat) and message.seq == UNWRITTEN:
+                yield message
+                continue
             last_seq = message.last_seq if isinstance(message, Heartbeat) else message.seq - 1
             if message.stream != self._stream:
                 self._begin(message.stream, last_seq)

@@ -111,7 +111,8 @@ class Health:
             self._held = {name: held for name, held in self._held.items() if held.until_s > sight.now_s}
             self._begun = self._begun or sight.camera == "no trigger"
             self.state = self._worst(reasons)
-            self.detail = "; ".join(reason.words for reason in reasons.values()) or _at_rest(sight)
+            worst_first = sorted(reasons.values(), key=lambda reason: reason.state != "blind")
+            self.detail = "; ".join(reason.words for reason in worst_first) or _at_rest(sight)
             return self._news(frozenset(reasons) | {_at_rest(sight)})
 
     def stop(self, why: str) -> Status | None:

@@ -15,7 +15,7 @@ import msgspec
 
 from edge.core.calibration import Calibration
 from edge.core.clock import utc_now
-from edge.core.types import Alarm, Coverage, Defect, RowState
+from edge.core.types import Alarm, Coverage, Defect
 from edge.events.envelope import Envelope
 from edge.events.outbox import Outbox
 from edge.pipeline.ledger import START
@@ -154,25 +154,20 @@ class Resumption:
                 "knows what it said, so how much web has passed before is not known",
             )
         if self.first_row > self._covered:
-            yield self._coverage(self._covered, self.first_row, "uninspected", NOT_RUNNING)
+            unseen = Coverage(from_row=0, to_row=0, from_mm=0.0, to_mm=0.0, state="uninspected", why=NOT_RUNNING)
+            yield self._at(self._covered, self.first_row, unseen)
 
     def _uncovered(self, body: Coverage) -> Iterator[Told]:
         why = BEHIND_A_RESTART if body.why == START and self._is_resumed else body.why
         from_row = max(self._covered, body.from_row + self.first_row)
         to_row = body.to_row + self.first_row
         if to_row > from_row:
-            yield self._coverage(from_row, to_row, body.state, why)
+            yield self._at(from_row, to_row, msgspec.structs.replace(body, why=why))
 
-    def _coverage(self, from_row: int, to_row: int, state: RowState, why: str) -> Coverage:
+    def _at(self, from_row: int, to_row: int, body: Coverage) -> Coverage:
         self._covered = to_row
-        return Coverage(
-            from_row=from_row,
-            to_row=to_row,
-            from_mm=from_row * self._pitch_mm,
-            to_mm=to_row * self._pitch_mm,
-            state=state,
-            why=why,
-        )
+        from_mm, to_mm = from_row * self._pitch_mm, to_row * self._pitch_mm
+        return msgspec.structs.replace(body, from_row=from_row, to_row=to_row, from_mm=from_mm, to_mm=to_mm)
 
     def _moved(self, defect: Defect) -> Defect:
         if not self._is_resumed:

@@ -20,7 +20,7 @@ _AGAIN_S = 1.0
 
 class Telling:
     """Writes events in their order. Where they cannot be written they wait in memory, `waiting` of them, and are
-    written as soon as that is possible again; it is tried once a second.
+    written as soon as that is possible again; it is tried once a second. That they wait is announced to who listens.
 
     Beyond `MOST_WAITING` coverage of one kind is put together and the oldest of the rest are left out, which an alarm
     tells when they can be written again. `problem`: why nothing can be written at this moment; `place`: after the last
@@ -70,6 +70,8 @@ class Telling:
                     self._waiting.popleft()
             self.problem = None
         except EventsError as error:
+            if self.problem is None:
+                self._writer.announce(Alarm(kind="events_waiting", since=utc_now(), detail=str(error)))
             self.problem = str(error)
             self._again_s = time.monotonic() + _AGAIN_S
 
