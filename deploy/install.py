@@ -192,9 +192,6 @@ class Kernels:
 
     def change(self) -> None:
         cache, tried = self.places.cache, self.places.cache / "tried"
-        cache.mkdir(parents=True, exist_ok=True)
-        shutil.chown(cache, "foilsight", "foilsight")
-        cache.chmod(0o750)
         caches = (f"HOME={cache}", f"XDG_CACHE_HOME={cache.parent}", f"NUMBA_CACHE_DIR={cache}/numba")
         as_service = ("runuser", "-u", "foilsight", "--", "env", "-i", "PATH=/usr/bin:/bin", *caches)
         program = (*as_service, str(self.release / "bin/foilsight"))
@@ -208,6 +205,29 @@ class Kernels:
         finally:
             shutil.rmtree(tried, ignore_errors=True)
         (self.release / WARM).touch()
+
+
+class Folders:
+    """State and cache, where they are not the service's own yet: each camera's state is made below by systemd."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+
+    def _strange(self) -> list[Path]:
+        mine = number_of(self.places, "passwd") if os.geteuid() == 0 else os.geteuid()
+        folders = (self.places.state, self.places.cache)
+        return [path for path in folders if not path.is_dir() or path.stat().st_uid != mine]
+
+    def missing(self) -> str | None:
+        strange = self._strange()
+        return f"{', '.join(map(str, strange))} for the user foilsight" if strange else None
+
+    def change(self) -> None:
+        for path in self._strange():
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(0o750)
+            if os.geteuid() == 0:
+                os.chown(path, number_of(self.places, "passwd"), number_of(self.places, "group"))
 
 
 class Configuration:
@@ -224,7 +244,7 @@ class Configuration:
         copy(self.skeleton, self.places.config / "cam1.toml", 0o640)
         for path in (self.places.config, self.places.config / "cam1.toml"):
             if os.geteuid() == 0:
-                os.chown(path, 0, group_of(self.places))
+                os.chown(path, 0, number_of(self.places, "group"))
         self.places.config.chmod(0o750)
 
 
@@ -357,12 +377,12 @@ def copy(source: Path, there: Path, mode: int = 0o644) -> None:
     there.chmod(mode)
 
 
-def group_of(places: Places) -> int:
-    """Number of the group foilsight, of this machine or of the image."""
-    for entry in (places.root / "etc/group").read_text().splitlines():
+def number_of(places: Places, database: str) -> int:
+    """Number of the user (`passwd`) or group foilsight, of this machine or of the image; -1 where there is none."""
+    for entry in (places.root / "etc" / database).read_text().splitlines():
         if entry.startswith("foilsight:"):
             return int(entry.split(":")[2])
-    raise InstallError(f"{places.root / 'etc/group'}: no group foilsight, although it was just made")
+    return -1
 
 
 # What a person asks for.
@@ -372,7 +392,7 @@ def install(places: Places, options: argparse.Namespace) -> int:
     """Everything that is missing, in order. Returns the exit code."""
     release = Release(places, options.source, options)
     deploy = deploy_folder(options.source)
-    parts: list[Part] = [release, User(places, deploy), Configuration(places, deploy)]
+    parts: list[Part] = [release, User(places, deploy), Folders(places), Configuration(places, deploy)]
     if places.booted and not options.cold:
         parts.append(Kernels(places, release.path))
     parts += [Current(places, release.path), Units(places, deploy), Boot(places), OldReleases(places, release.path)]
