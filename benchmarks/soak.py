@@ -3,9 +3,10 @@
     python -m benchmarks.soak [--seconds 90] [--json]
 
 `foilsight run --service` inspects the simulated camera, which loses frames, is left dark, lit by the wrong lamp,
-stands, loses its device and takes its process down, all again after each restart; from outside its camera process is
-killed every 25 seconds, and the line itself (SIGKILL) at a third of the time and started again. A subscriber listens
-throughout.
+stands, loses its device and takes its process down, all again after each restart. From outside its camera process is
+killed every 25 seconds; the line itself (SIGKILL) at a third of the time, and started again; at two thirds its disk is
+full for five seconds. A subscriber listens throughout.
+
 Exit code 1 where the ledger has a gap or says a row twice, an event was lost, doubled or out of order, the line ended
 otherwise than asked to, or memory or descriptors grow.
 """
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -30,12 +32,12 @@ from typing import Any
 import numpy as np
 
 from edge.core.types import Alarm, Coverage, Defect, Status
-from edge.events import Gap, Outbox, Subscriber
+from edge.events import Envelope, Gap, Outbox, Subscriber
 from edge.service.report import OUTBOX
 
 FPS, WIDTH_PX = 40, 256
 PUBLISH, REPLAY, METRICS = 25580, 25581, 25582
-KILL_CAMERA_S, WARM_S, END_S = 25.0, 15.0, 60.0
+KILL_CAMERA_S, WARM_S, END_S, FULL_S = 25.0, 15.0, 60.0, 5.0
 MOST_SLOPE_MB_H, MOST_DESCRIPTORS = 1.0, 4
 FAULTS = """
 [[fault]]
@@ -121,6 +123,11 @@ class Service:
                 return True
         return False
 
+    def fill_disk(self, full: bool) -> None:
+        """As if there were no room for any file to grow, or room again."""
+        _, hard = resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (4096 if full else hard, hard))
+
     def kill(self) -> None:
         """SIGKILL to the line, and start it again."""
         self.process.kill()
@@ -141,7 +148,7 @@ def run(folder: Path, seconds: float) -> tuple[Service, int, list[tuple[int, str
     def listen() -> None:
         endpoints = (f"tcp://127.0.0.1:{PUBLISH}", f"tcp://127.0.0.1:{REPLAY}")
         with Subscriber(*endpoints, stop=stop) as events:
-            heard.extend((0, "gap") if isinstance(event, Gap) else (event.seq, event.stream) for event in events)
+            heard.extend(_noted(event) for event in events)
 
     listening = threading.Thread(target=listen)
     listening.start()
@@ -155,6 +162,7 @@ def run(folder: Path, seconds: float) -> tuple[Service, int, list[tuple[int, str
             if not line_killed and passed_s > seconds / 3:
                 line_killed = True
                 service.kill()
+            service.fill_disk(0 < passed_s - 2 * seconds / 3 < FULL_S)
         code = service.stop()
     finally:
         service.process.kill()
@@ -175,7 +183,7 @@ def figures(folder: Path, seconds: float) -> dict[str, Any]:
     for each in covered:
         rows[each.state] += each.to_row - each.from_row
     ids = [body.id for body in bodies if isinstance(body, Defect) and body.phase == "opened"]
-    seqs = [seq for seq, stream in heard if stream != "gap"]
+    seqs = [seq for seq, _ in heard if seq]
     last = [sample for sample in service.samples if sample[0] == service.starts]
     warm = [sample for sample in last if sample[1] - last[0][1] > WARM_S]
     slope = (
@@ -191,10 +199,11 @@ def figures(folder: Path, seconds: float) -> dict[str, Any]:
         "rows_missing_or_twice": sum(after.from_row != before.to_row for before, after in pairwise(covered))
         + bool(covered and covered[0].from_row),
         "seq_gaps": sum(event.seq != at for at, event in enumerate(events, 1)),
-        "gaps_heard": len(heard) - len(seqs),
+        "gaps_heard": sum(stream == "gap" for _, stream in heard),
         "heard_lost": len(set(range(1, _last_heard(heard) + 1)) - set(seqs)),
         "heard_doubled": len(seqs) - len(set(seqs)),
         "heard_disordered": sum(after <= before for before, after in pairwise(seqs)),
+        "events_waited": sum(stream == "unwritten" for _, stream in heard),
         "unheard_at_the_end": len(events) - _last_heard(heard),
         "defects_doubled": len(ids) - len(set(ids)),
         "alarms": dict(Counter(body.kind for body in bodies if isinstance(body, Alarm))),
@@ -203,6 +212,13 @@ def figures(folder: Path, seconds: float) -> dict[str, Any]:
         "memory_slope_mb_per_h": round(3600 * slope, 1),
         "descriptors": [min((n for *_, n in warm), default=0), max((n for *_, n in warm), default=0)],
     }
+
+
+def _noted(item: Envelope | Gap) -> tuple[int, str]:
+    """Number and stream; a gap, and what the line could not write, by name."""
+    if isinstance(item, Gap):
+        return 0, "gap"
+    return item.seq, item.stream if item.seq else "unwritten"
 
 
 def _last_heard(heard: list[tuple[int, str]]) -> int:

@@ -252,6 +252,12 @@ def test_the_log_is_a_json_object_a_line(journal: bool, monkeypatch: pytest.Monk
     assert done.stdout == ""
 
 
+def test_a_log_that_nobody_takes_ends_nothing() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-c", LOGS], stderr=full, timeout=60, check=False)
+    assert done.returncode == 0
+
+
 def test_folders_are_those_that_systemd_gives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/foilsight/cam1:/var/lib/other")
     monkeypatch.setenv("CACHE_DIRECTORY", "/var/cache/foilsight")

@@ -1,9 +1,11 @@
 """What a service says to people: one event a line on the error stream, with fields; JSON where no terminal looks."""
 
+import io
 import logging
 import os
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -27,7 +29,7 @@ def service_log(**fields: object) -> Any:
         processors += [structlog.processors.TimeStamper("iso"), _renamed, structlog.processors.JSONRenderer()]
         if "JOURNAL_STREAM" in os.environ:
             processors += [_with_priority]
-    structlog.configure(processors, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(processors, logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Careful(sys.stderr))))
     log = structlog.get_logger().bind(**fields)
     logging.basicConfig(handlers=[_Handing(log)], level=logging.WARNING, force=True)
     return log
@@ -40,6 +42,22 @@ def _renamed(_logger: Any, level: str, event: dict[str, Any]) -> dict[str, Any]:
 
 def _with_priority(_logger: Any, level: str, line: str) -> str:
     return f"<{_PRIORITY.get(level, 6)}>{line}"
+
+
+class _Careful(io.TextIOBase):
+    """A stream that may be full or gone: a line does not end because nobody takes what it says."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 class _Handing(logging.Handler):
