@@ -214,6 +214,7 @@ def run(
     require_gpu: RequireGpu = False,
     json: Json = False,
     service: Annotated[bool, Parameter(negative="")] = False,
+    record: Path | None = None,
 ) -> int:
     """Inspect what the camera sees, until ctrl-C or SIGTERM, and leave a report.
 
@@ -233,13 +234,17 @@ def run(
     service
         Run for months, as a service: no report, but health, metrics and a log; started again, it goes on where it was
         on the web. Events are kept in STATE_DIRECTORY.
+    record
+        Recording to write besides (MCAP), not for a service; where it cannot go on, inspection does.
     """
     from edge.service.line import configured_line
 
     settings = _settings(config, require_gpu)
     if service:
+        from edge.service.options import require
         from edge.service.serving import serve
 
+        require(record is None, "--record", "left out with --service")
         with configured_line(settings, quiet=True) as line:
             serve(line, settings, length_mm)
         return EXIT_DONE
@@ -248,7 +253,7 @@ def run(
     from edge.service.run import run as run_line
 
     with configured_line(settings, quiet=json) as line:
-        result = run_line(line, settings, report, length_mm, quiet=json)
+        result = run_line(line, settings, report, length_mm, quiet=json, out=record)
     if json:
         _print_json(result)
     else:

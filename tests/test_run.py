@@ -1,7 +1,11 @@
 """The line as it runs: camera process, ring, stages, events."""
 
 import json
+import multiprocessing
+import resource
 import signal
+import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,6 +80,29 @@ def test_what_is_recorded_is_what_the_camera_saw(tmp_path: Path) -> None:
     for seen, frame in zip(WEB.frames(), Recording(out).frames(), strict=True):
         assert (frame.light, frame.encoder_mm) == (seen.light, pytest.approx(seen.encoder_mm))
         assert (frame.pixels == seen.pixels).all()
+
+
+@pytest.mark.parametrize("disk_is_full", [False, True])
+def test_a_line_that_records_goes_on_inspecting_where_the_disk_is_full(tmp_path: Path, disk_is_full: bool) -> None:
+    out = tmp_path / "live.mcap"
+
+    def fill_disk() -> None:
+        while not out.exists() or not out.stat().st_size:
+            time.sleep(0.01)
+        (recorder,) = [each for each in multiprocessing.active_children() if each.name == "recorder"]
+        assert recorder.pid is not None
+        resource.prlimit(recorder.pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+
+    filling = threading.Thread(target=fill_disk if disk_is_full else lambda: None)
+    filling.start()
+    line = Line(WEB.calibration, partial(RenderedCamera, web=WEB, fps=20.0))
+    live = run(line, config_for(tmp_path), tmp_path / "live", length_mm=WEB.web_mm, quiet=True, out=out)
+    filling.join()
+    assert live.frames == WEB.frame_count
+    assert live.uninspected_mm == 0
+    assert any("live.mcap" in note for note in live.notes) == disk_is_full
+    if not disk_is_full:
+        assert Recording(out).frame_count == WEB.frame_count
 
 
 def test_a_line_without_camera_or_calibration_says_what_is_missing(tmp_path: Path, foilsight: Foilsight) -> None:

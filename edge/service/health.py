@@ -36,7 +36,7 @@ _RISING = {
     "restarts": "the camera process was replaced",
 }
 """Counts of `Sight` that should not rise, and what it means where they do."""
-_LASTING = ("lamp", "light_", "misregistered", "checksum")
+_LASTING = ("lamp", "light_", "misregistered", "checksum", "recording", "events_lost")
 """How kinds of alarms begin that are told once and last until somebody has looked; `light_in_doubt` is counted."""
 
 

@@ -1,6 +1,8 @@
 """`foilsight run` and `foilsight record`: the line as it runs."""
 
+import math
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 
@@ -16,15 +18,23 @@ from edge.service.report import Report
 from edge.service.stopping import stop_when_asked
 
 
-def run(line: Line, config: Config, folder: Path, length_mm: float | None = None, quiet: bool = False) -> Report:
-    """Inspect what the camera sees until ctrl-C, SIGTERM, or `length_mm` of web, and leave a report in `folder`.
+def run(
+    line: Line,
+    config: Config,
+    folder: Path,
+    length_mm: float | None = None,
+    quiet: bool = False,
+    out: Path | None = None,
+) -> Report:
+    """Inspect what the camera sees until ctrl-C, SIGTERM, or `length_mm` of web, and leave a report in `folder`; with
+    `out`, record it as well.
 
     Raises FoilsightError where the line cannot start; later troubles of the camera are alarms, and gaps in the ledger.
     """
     with stop_when_asked() as stop:
 
         def frames(tell: Tell) -> Generator[Frame]:
-            return live_frames(line, config, tell, stop.is_set, length_mm)
+            return live_frames(line, config, tell, stop.is_set, length_mm, out)
 
         wishes = Wishes(quiet=quiet, keep_events_mb=config.events.keep_mb)
         return inspect_web(
@@ -39,9 +49,7 @@ def record(line: Line, config: Config, out: Path, length_mm: float | None = None
     """
     with (
         stop_when_asked() as stop,
-        RecorderProcess(
-            out, line.calibration, roll=config.roll, bits=8 if line.calibration.white < 256 else 16
-        ) as recorder,
+        _recorder(line, config, out) as recorder,
         web_progress("recording", length_mm, quiet) as at,
     ):
         first_mm: float | None = None
@@ -54,25 +62,46 @@ def record(line: Line, config: Config, out: Path, length_mm: float | None = None
         return recorder.stop()
 
 
+def _recorder(line: Line, config: Config, out: Path) -> RecorderProcess:
+    return RecorderProcess(out, line.calibration, roll=config.roll, bits=8 if line.calibration.white < 256 else 16)
+
+
+def _write(frame: Frame, recorder: RecorderProcess, report: Callable[[str, str], None]) -> RecorderProcess | None:
+    """Record a frame; None where the recorder has ended."""
+    if recorder.write(frame) or recorder.problem is None:
+        return recorder
+    report("recording_ended", recorder.problem)
+    return None
+
+
 def live_frames(
     line: Line,
     config: Config,
     tell: Tell,
     stop: Callable[[], bool],
     length_mm: float | None,
+    out: Path | None = None,
     meet: Callable[[LiveCamera], None] = lambda _camera: None,
 ) -> Generator[Frame]:
     """The camera's frames until told to stop, with what it had delivered by then; or until `length_mm` of web, the last
-    frame being the first to show their end. `meet` is given the camera before its first frame."""
+    frame being the first to show their end. `meet` is given the camera before its first frame.
+
+    With `out` those that have a position are recorded as well; where that ends early, say because the disk is full,
+    frames go on, and an alarm, `recording_ended`, says why. Raises RecordingError where the file cannot be created.
+    """
 
     def report(kind: str, detail: str) -> None:
         tell(Alarm(kind=kind, since=utc_now(), detail=detail))
 
     left_mm = None if length_mm is None else length_mm - line.frame_mm
     first_mm: float | None = None
-    with LiveCamera(config.camera, line.calibration, line.open_camera, report) as camera:
+    with ExitStack() as stack:
+        recorder = None if out is None else stack.enter_context(_recorder(line, config, out))
+        camera = stack.enter_context(LiveCamera(config.camera, line.calibration, line.open_camera, report))
         meet(camera)
         for frame in chain(camera.frames(stop), camera.rest()):
+            if recorder is not None and math.isfinite(frame.encoder_mm):
+                recorder = _write(frame, recorder, report)
             yield frame
             first_mm = frame.encoder_mm if first_mm is None else first_mm
             if left_mm is not None and abs(frame.encoder_mm - first_mm) >= left_mm - 1e-6:

@@ -126,7 +126,7 @@ class Running:
                     watch.stop()
                 return stop.is_set()
 
-            frames = live_frames(self._line, self._config, self._hear, stopped, length_mm, self._meet)
+            frames = live_frames(self._line, self._config, self._hear, stopped, length_mm, meet=self._meet)
             with closing(frames):
                 for frame in frames:
                     self._push(frame)
