@@ -1,18 +1,27 @@
 """The gate in front of the network: what it lets through is decided as without it, and what it passes over is said."""
 
+import json
+from pathlib import Path
+
 import msgspec
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_segmentation import EXACT, GRID, HALO, in_pieces, integers, model_info, segment, surface_of, whole_web
 
+from calibration.network.quantise import write_info
+from edge import cli
+from edge.core.config import Config, SegmentationConfig
 from edge.core.errors import ConfigError
 from edge.core.types import F32, U8, ClassMap
+from edge.recording.reader import Recording
 from edge.segmentation.gate import Bools, CellScores, Gate
-from edge.segmentation.model import GateInfo
+from edge.segmentation.model import SHIPPED_MODEL, GateInfo, load_model
 from edge.segmentation.stream import Segmenter, open_gate
 from edge.segmentation.windows import CELL, cover_axis
+from edge.service.evaluate import evaluate
 
 LEARNT = GateInfo(threshold=45.0, noise=[(1e-3, 0.1)] * 3, recall=1.0, objects=1)
 GATED = model_info(gate=LEARNT)
@@ -125,6 +134,7 @@ def looked_at(planes: F32, pushes: list[int], strip_rows: int = 256) -> tuple[Bo
     """Which pixels the network was shown, and how many went through it."""
     backend, width = Counting(), planes.shape[2]
     segmenter = Segmenter(backend, GATED, width, strip_rows, 2048, open_gate(GATED, width, strip_rows))
+    backend.pixels = 0  # of what was only tried
     return together(segment(segmenter, in_pieces(surface_of(planes), pushes)))[0] == 7, backend.pixels
 
 
@@ -135,7 +145,7 @@ def test_clean_web_is_passed_over_and_a_small_spot_is_not() -> None:
     planes[2, 400:403, 250:253] -= 8 * NOISE
     looked, pixels = looked_at(planes, [300])
     np.testing.assert_array_equal(looked, around(np.arange(29)[:, None] * 16 + np.arange(16) == 12 * 16 + 7, 900, 500))
-    assert pixels == (128 + 2 * HALO) ** 2
+    assert pixels == (3 * CELL + 2 * HALO) ** 2
 
 
 def test_marks_do_not_depend_on_how_the_web_comes() -> None:
@@ -174,6 +184,67 @@ def test_scores_are_the_largest_deviation_relative_to_the_noise() -> None:
     np.testing.assert_allclose(scores, wanted, rtol=1e-3)
 
 
+# What a model learns
+
+
+@pytest.fixture(scope="module")
+def without(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped network without a gate."""
+    path, shipped = tmp_path_factory.mktemp("gate") / "without.onnx", load_model(SHIPPED_MODEL)
+    write_info(path, onnx.load_from_string(shipped.data), msgspec.structs.replace(shipped.info, gate=None))
+    return path
+
+
+@pytest.fixture(scope="module")
+def taught(without: Path) -> Path:
+    path = without.with_name("taught.onnx")
+    arguments = ["gate", str(without), str(path), "--webs", "3", "--length-mm", "30", "--width-px", "512"]
+    assert cli.run_command(arguments) == 0
+    return path
+
+
+def test_a_model_learns_its_gate_and_stays_what_it_is(without: Path, taught: Path) -> None:
+    before, after = load_model(without).info, load_model(taught).info
+    assert after.gate is not None and after.gate.objects > 20 and after.gate.recall >= 0.9995
+    assert after.gate.threshold > 10, "clean web lies below"
+    assert "foilsight" in after.provenance["gate"]
+    assert msgspec.structs.replace(after, gate=None, provenance=before.provenance) == before
+    assert onnx.load(taught).graph == onnx.load(without).graph
+
+
+def test_with_its_gate_a_network_finds_what_it_finds_without(taught: Path, recording: Path) -> None:
+    source = Recording(recording)
+    truth = source.truth_classes()
+    off, on = (
+        evaluate(source, truth, Config(segmentation=SegmentationConfig(model=taught, gate=gate)), quiet=True)
+        for gate in (False, True)
+    )
+    assert off.planted > 50
+    assert {label: score.found for label, score in on.per_class.items()} == {
+        label: score.found for label, score in off.per_class.items()
+    }
+    assert on.object_precision is not None and on.object_precision >= off.object_precision
+
+
+def replayed(config: Path, recording: Path, report: Path) -> int:
+    return cli.run_command(["replay", str(recording), "--config", str(config), "--report", str(report), "--json"])
+
+
+def test_coverage_says_what_was_passed_over_and_a_replay_says_it_twice_the_same(
+    taught: Path, recording: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f"segmentation = {{ model = '{taught}', gate = true }}")
+    heard = []
+    for name in ("one", "two"):
+        assert replayed(config, recording, tmp_path / name) in (0, 1)
+        events = [json.loads(line) for line in (tmp_path / name / "events.jsonl").read_text().splitlines()]
+        heard.append([event["body"] for event in events if event["topic"] in ("defect", "coverage")])
+    shares = [body["passed_over"] for body in heard[0] if "passed_over" in body]
+    assert 0 < max(shares) < 1
+    assert heard[0] == heard[1]
+
+
 # Refusals
 
 
@@ -182,6 +253,15 @@ def test_a_model_that_learnt_no_gate_cannot_use_one() -> None:
         open_gate(model_info(), 300, 256)
     with pytest.raises(ConfigError, match=r"segmentation.gate needs a halo of 64, the model's is 32"):
         open_gate(model_info(gate=LEARNT, halo=32), 300, 256)
+
+
+def test_a_line_refuses_a_gate_its_model_has_not_learnt(
+    without: Path, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f"segmentation = {{ model = '{without}', gate = true }}")
+    assert replayed(config, recording, tmp_path / "report") == 2
+    assert capsys.readouterr().err.count("segmentation.gate is true, but the model has learnt none") == 1
 
 
 def test_a_gate_must_know_the_noise_of_every_channel() -> None:

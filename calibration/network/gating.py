@@ -4,8 +4,8 @@ What the network itself finds is what must pass: a component of its class map, l
 half of it in truth of its class. It passes whole where every pixel of it lies in a marked cell or beside one, so
 the least score around its pixels is the largest threshold that still lets it through.
 
-A web counts as no smoother than the median of those learnt from. On smoother ones defects stand out far more than
-they need to, and what little else they show would be looked at for nothing.
+A web counts as no smoother than a floor: on smooth ones defects stand out far more than they need to, and what little
+else they show would be looked at for nothing. The floor is the highest that costs the threshold nothing.
 """
 
 import shlex
@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING
 from edge.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edge.core.types import F32, U8
     from edge.segmentation.backend import Backend
     from edge.segmentation.model import GateInfo, ModelFile, ModelInfo
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 FIRST_GATE_SEED = 40_000
 """Seeds from here on are rendered for learning the gate."""
 TRUE_SHARE = 0.5
+FLOORS = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8)
+"""Of the webs' noise, the shares that may lie below the floor."""
 LEAST_NOISE, LARGEST_NOISE = 1e-6, 1e6
 
 
@@ -84,27 +89,39 @@ def learn(model: "ModelFile", webs: "Sequence[tuple[F32, U8]]", recall: float) -
     """A gate for a model from webs as `render_webs` gives them. Raises ConfigError where it finds nothing in them."""
     import numpy as np
 
-    from edge.segmentation.model import GateInfo
     from edge.segmentation.openvino import OpenVinoBackend
 
     backend = OpenVinoBackend(model)
     anything = np.tile(np.array([LEAST_NOISE, LARGEST_NOISE], np.float32), (len(model.info.channels), 1))
     noises = [np.median(cell_scores(planes, anything)[1], axis=0) for planes, _ in webs]
-    bounds = np.stack([np.median(noises, axis=0), np.max(noises, axis=0)], axis=1)
-    passing: list[float] = []
-    for number, (planes, truth) in enumerate(webs, start=1):
-        print(f"learning from web {number} of {len(webs)}", file=sys.stderr, flush=True)
-        scores = cell_scores(planes, bounds)[0]
-        passing += objects(decided(backend, planes, model.info.grid), truth, scores, model.info)
-    if not passing:
+    found = [decided(backend, planes, model.info.grid) for planes, _ in webs]
+    best: GateInfo | None = None
+    for share in FLOORS:
+        bounds = np.stack([np.quantile(noises, share, axis=0), np.max(noises, axis=0)], axis=1)
+        passing = [
+            score
+            for (planes, truth), classes in zip(webs, found, strict=True)
+            for score in objects(classes, truth, cell_scores(planes, bounds)[0], model.info)
+        ]
+        learnt = _gate_of(np.sort(passing), recall, bounds)
+        if best is None or learnt.threshold >= 0.99 * best.threshold:
+            best = learnt
+    assert best is not None
+    return best
+
+
+def _gate_of(passing: "NDArray[np.float64]", recall: float, bounds: "NDArray[np.float64]") -> "GateInfo":
+    """The largest threshold for a recall; `passing`: the largest that lets each object through, in order."""
+    from edge.segmentation.model import GateInfo
+
+    if not len(passing):
         raise ConfigError("the network finds nothing in the webs to learn on: take longer ones, or more")
-    ordered = np.sort(passing)
-    least = ordered[int((1 - recall) * len(ordered))]
+    least = float(passing[int((1 - recall) * len(passing))])
     return GateInfo(
-        threshold=round(0.99 * float(least), 2),
+        threshold=round(0.99 * least, 2),
         noise=[(float(low), float(high)) for low, high in bounds],
-        recall=float(np.mean(ordered >= least)),
-        objects=len(ordered),
+        recall=float((passing >= least).mean()),
+        objects=len(passing),
     )
 
 

@@ -12,8 +12,8 @@ from edge.segmentation.model import ModelInfo
 from edge.segmentation.surface_channels import write_channels
 from edge.segmentation.windows import CELL, Window, cover_axis, padded_length, plan_axis
 
-GATED_PX = 128
-"""Side of what a window keeps where the network looks only here and there: four cells, a small defect and around it."""
+GATED_CELLS = (3, 4)
+"""Sides of what a window keeps where the network looks only here and there: one or two cells and those around them."""
 
 
 class Segmenter:
@@ -25,8 +25,9 @@ class Segmenter:
     by up to `strip_rows + halo` rows until `finish`. Memory: `2 strip_rows + 2 halo` rows. Raises ConfigError
     where the window leaves nothing between two halos or is off the model's grid.
 
-    With a `gate` (see `open_gate`) the network sees only the cells that it lets through, in windows of one small shape,
-    or in the large ones where these are less to compute. Pixels in those cells are what they are without the gate; all
+    With a `gate` (see `open_gate`) the network sees only the cells that it lets through: strip by strip in windows of
+    that shape, of three small ones and the large one, of which there is least to compute; each is tried once when the
+    segmenter is made, so that it is compiled by then. Pixels in those cells are what they are without the gate; all
     others are background of score 0, counted in `passed_over_px`.
 
     Class maps lie in memory of their own, or in `out` where it is given: made by `empty_map`, overwritten whenever
@@ -53,12 +54,15 @@ class Segmenter:
         kept_rows = self._window_rows + strip_rows
         self._planes = np.empty((len(info.channels), kept_rows, padded_width), np.float32)
         self._inspected = np.empty(kept_rows, np.bool_)
-        window_shape = (1, len(info.channels), self._window_rows, min(padded_width, window_width))
-        self._input = np.empty(window_shape, np.float32)
         self._gate = gate
-        self._small = padded_length(GATED_PX, info.grid) + 2 * info.halo
-        small_shape = (*window_shape[:2], *(min(self._small, length) for length in (window_shape[2], padded_width)))
-        self._small_input = np.empty(small_shape, np.float32)
+        self._large = (self._window_rows, min(padded_width, window_width))
+        self._small = _small_shapes(info, strip_rows, self._large) if gate is not None else []
+        self._inputs = {
+            shape: np.zeros((1, len(info.channels), *shape), np.float32) for shape in (*self._small, self._large)
+        }
+        if gate is not None:
+            for window in self._inputs.values():
+                backend.infer(window)
         self._begin()
 
     def _begin(self) -> None:
@@ -143,8 +147,8 @@ class Segmenter:
         """As `_run` on what the gate lets through; all else becomes background."""
         first = self._done // CELL
         cells = gate.looked_at(first, -(-(self._done + class_map.rows) // CELL))
-        small, large = list(self._small_windows(cells, first, here, keep)), self._large_windows(here)
-        self._run(min(small, large, key=_area), here, keep, class_map)
+        plans = [list(self._small_windows(shape, cells, first, here, keep)) for shape in self._small]
+        self._run(min(*plans, self._large_windows(here), key=_area), here, keep, class_map)
         for row, looked in enumerate(cells, start=first):
             rows = slice(max(row * CELL - self._done, 0), (row + 1) * CELL - self._done)
             columns = np.repeat(looked, CELL)[: self._width]
@@ -156,10 +160,11 @@ class Segmenter:
         rows = here.stop - here.start
         return [(Window(0, rows, 0, rows), column) for column in self._columns]
 
-    def _small_windows(self, cells: Bools, first: int, here: slice, keep: slice) -> Iterator[tuple[Window, Window]]:
+    def _small_windows(
+        self, shape: tuple[int, int], cells: Bools, first: int, here: slice, keep: slice
+    ) -> Iterator[tuple[Window, Window]]:
         """Rows, counted from `here`, and columns of windows over marked cells, `first` the row of the topmost."""
-        halo, grid = self._info.halo, self._info.grid
-        _, _, high, wide = self._small_input.shape
+        (high, wide), halo, grid = shape, self._info.halo, self._info.grid
         begin = first * CELL - self._top - here.start  # of the topmost cells
         kept, length = (keep.start, keep.stop), here.stop - here.start
         for rows in cover_axis(np.logical_or.reduce(cells, axis=1), kept, begin, length, high, halo, grid):
@@ -184,10 +189,9 @@ class Segmenter:
             class_map.score[to, kept] = score[0, seen, across]
 
     def _input_of(self, rows: int, columns: int) -> F32:
-        for memory in (self._input, self._small_input):
-            if memory.shape[2:] == (rows, columns):
-                return memory
-        return np.empty((*self._input.shape[:2], rows, columns), np.float32)
+        if (rows, columns) in self._inputs:
+            return self._inputs[rows, columns]
+        return np.empty((1, len(self._info.channels), rows, columns), np.float32)
 
     def _forget(self, start: int) -> None:
         """Drop rows above `start`: the last window of the roll may be shifted back as far as that."""
@@ -204,6 +208,14 @@ class Segmenter:
 def open_gate(info: ModelInfo, width: int, strip_rows: int) -> Gate:
     """The gate for a `Segmenter` of this width and strip. Raises ConfigError where the model has none."""
     return Gate(info, width, 2 * (strip_rows + info.halo))
+
+
+def _small_shapes(info: ModelInfo, strip_rows: int, largest: tuple[int, int]) -> list[tuple[int, int]]:
+    """Rows and columns of windows for a spot, for a larger one, and for what runs along the web."""
+    spot, larger = (padded_length(cells * CELL, info.grid) for cells in GATED_CELLS)
+    rim, (rows, columns) = 2 * info.halo, largest
+    kept = ((spot, spot), (larger, larger), (strip_rows, spot))
+    return [(min(high + rim, rows), min(wide + rim, columns)) for high, wide in kept]
 
 
 def _area(windows: list[tuple[Window, Window]]) -> int:
