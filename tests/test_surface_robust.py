@@ -13,6 +13,7 @@ from edge.simulation.optics import IDEAL, Optics
 from edge.simulation.planting import DENSE
 from edge.simulation.web import MARGIN, OVERSAMPLE, RenderedWeb
 from edge.surface import NumpyKernel, SurfaceSolver
+from edge.surface.matrices import SHADOW
 
 
 def seen(slope_deg: float = 2, noise: float = 0.0) -> tuple[Strip, np.ndarray]:
@@ -104,6 +105,35 @@ def test_slopes_that_turn_away_from_a_light_are_solved_by_the_others(lamp: int) 
     assert angle_deg(surface.normals, normals)[surface.valid == 1].max() < 0.5
 
 
+@pytest.mark.parametrize("lamp", range(4))
+def test_a_shadow_is_believed_on_steep_ground_where_the_albedo_is_usual(lamp: int) -> None:
+    clean, normals = seen(slope_deg=25)
+    strip, there = spoilt(clean, [lamp], factor=0.01)
+    surface = solved(strip)
+    assert surface.valid.all()
+    assert angle_deg(surface.normals, normals)[there].max() < 0.3
+
+
+def test_a_shadow_is_not_believed_where_the_albedo_is_low_too() -> None:
+    clean, _ = seen(slope_deg=25)
+    strip, there = spoilt(clean, [0, 1, 2, 3], factor=0.7)
+    strip, _ = spoilt(strip, [1], factor=0.01)
+    surface = solved(strip)
+    assert not surface.valid[there].any()
+    assert surface.valid[~there].all()
+
+
+def test_a_light_that_looks_dark_beside_a_glint_is_not_taken_for_a_shadow() -> None:
+    """A wall of 30 degrees: what reaches it from behind is less than a twentieth of a strong glint."""
+    clean, normals = seen()
+    wall = np.broadcast_to(np.array([0.5, 0, np.sqrt(0.75)])[:, None, None], normals.shape)
+    walls = rendered(wall, np.full((ROWS, WIDTH), 0.7), source_rows())
+    glints, there = spoilt(walls, [0], added=1.0)
+    surface = solved(replace(clean, planes=np.where(there, glints.planes, clean.planes)))
+    assert not surface.valid[there].any()
+    assert surface.valid[~there].all()
+
+
 @pytest.mark.parametrize("factor", [0.8, 1.25])
 def test_a_lamp_that_has_changed_everywhere_is_no_fault_of_a_pixel(factor: float) -> None:
     clean, _ = seen(noise=0.01)
@@ -131,8 +161,8 @@ def planes_of(camera: StrobedCamera) -> np.ndarray:
     return np.stack([(f.pixels - lights.dark[k]) / (lights.flat[k] - lights.dark[k]) for k, f in enumerate(frames)])
 
 
-def true_vectors(web: RenderedWeb, rows: int) -> np.ndarray:
-    """Mean of albedo * normal over each pixel (3, rows, w)."""
+def fine_vectors(web: RenderedWeb, rows: int) -> np.ndarray:
+    """Albedo * normal of the fine samples (3, fine rows, fine columns)."""
     height, albedo = web.fine(0, rows)
     inner, before, after = (slice(MARGIN + by, by - MARGIN) for by in (0, -1, 1))
     step = 2 * web.pitch_mm / OVERSAMPLE
@@ -140,7 +170,18 @@ def true_vectors(web: RenderedWeb, rows: int) -> np.ndarray:
     slope_y = (height[after, inner] - height[before, inner]) / step
     vectors = np.stack([-slope_x, -slope_y, np.ones_like(slope_x)])
     vectors *= albedo[inner, inner] / np.linalg.norm(vectors, axis=0)
-    return vectors.reshape(3, rows, OVERSAMPLE, web.width_px, OVERSAMPLE).mean(axis=(2, 4))
+    return vectors
+
+
+def pixels_of(fine: np.ndarray) -> np.ndarray:
+    """Means over the fine samples of each pixel (..., rows, w)."""
+    *before, rows, columns = fine.shape
+    return fine.reshape(*before, rows // OVERSAMPLE, OVERSAMPLE, columns // OVERSAMPLE, OVERSAMPLE).mean(axis=(-3, -1))
+
+
+def true_vectors(web: RenderedWeb, rows: int) -> np.ndarray:
+    """Mean of albedo * normal over each pixel (3, rows, w)."""
+    return pixels_of(fine_vectors(web, rows))
 
 
 class Rendered:
@@ -150,7 +191,8 @@ class Rendered:
     def __init__(self, optics: Optics) -> None:
         web, rows = RenderedWeb(32, 1536, DENSE), 256
         camera = StrobedCamera(web, 14.4, Rig(height_px=rows, bits=16, noise=False, optics=optics), Motion())
-        self.lights, self.b = camera.calibration, true_vectors(web, rows)
+        fine = fine_vectors(web, rows)
+        self.lights, self.b = camera.calibration, pixels_of(fine)
         rho = np.linalg.norm(self.b, axis=0)
         q = planes_of(camera)
         z = self.lights.light_directions[:, 2:]
@@ -159,6 +201,8 @@ class Rendered:
         r = np.arange(rows) - (rows - 1) / 2
         matt = np.einsum("kiw,irw->krw", g, self.b) + np.einsum("r,kiw,irw->krw", r, by_row, self.b)
         self.off = (q - matt) / rho
+        below = [np.maximum(-np.einsum("iw,irw->rw", np.repeat(gk, OVERSAMPLE, axis=1), fine), 0) for gk in g]
+        self.turned_away = np.stack([pixels_of(fine_part) for fine_part in below]) / rho
         noise = 0.01 * np.sqrt(np.maximum(q, 0.02)) * np.random.default_rng(0).standard_normal(q.shape)
         self.strip = Strip(
             planes=np.minimum(q + noise, q.max()).astype(np.float32),
@@ -172,13 +216,42 @@ class Rendered:
         four = np.einsum("ikw,krw->irw", inverse, self.strip.planes - np.einsum("r,kiw,irw->krw", r, by_row, self.b))
         self.plain_error_deg = angle_deg(four / np.linalg.norm(four, axis=0), self.b / rho)
 
+    def affected_by_one(self, kind: str) -> np.ndarray:
+        """(rows, w): where one light is off, and by a glint; or in shadow: dark, attached in part or cast in part."""
+        size = np.abs(self.off)
+        there = (size.max(axis=0) > 0.06) & (np.sort(size, axis=0)[2] < 0.03)
+        at = size.argmax(axis=0)[None]
+        q, off, attached = (np.take_along_axis(x, at, 0)[0] for x in (self.strip.planes, self.off, self.turned_away))
+        glint = off - attached > np.maximum(attached, 0.03)
+        dark = ~glint & (q <= SHADOW * self.strip.planes.max(axis=0))
+        by_slope = attached > np.abs(off - attached)
+        kinds = {
+            "glint": glint,
+            "dark": dark,
+            "attached": ~glint & ~dark & by_slope,
+            "cast": ~glint & ~dark & ~by_slope,
+        }
+        return there & kinds[kind]
+
 
 GLOSS = Optics(gloss=1.0, roughness=0.1, cast_shadows=True)
+SHEEN = Optics(gloss=0.6, roughness=0.2, cast_shadows=True)
+SHADOWS = Optics(cast_shadows=True)
 
 
 @pytest.fixture(scope="module")
 def glossy() -> Rendered:
     return Rendered(GLOSS)
+
+
+@pytest.fixture(scope="module")
+def sheen() -> Rendered:
+    return Rendered(SHEEN)
+
+
+@pytest.fixture(scope="module")
+def shadowed() -> Rendered:
+    return Rendered(SHADOWS)
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +266,37 @@ def test_rendered_glints_of_one_light_lose_three_quarters_of_their_error_and_mor
     assert glossy.plain_error_deg[affected].mean() > 5
     assert glossy.error_deg[affected].mean() < 0.25 * glossy.plain_error_deg[affected].mean()
     assert glossy.surface.valid[affected].mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("web", "kind", "most_error", "least_valid"),
+    [
+        ("glossy", "glint", 0.15, 0.9),
+        ("sheen", "glint", 0.24, 0.95),
+        ("shadowed", "dark", 0.25, 0.8),
+        ("shadowed", "attached", 1.03, 0.0),
+        ("shadowed", "cast", 1.02, 0.0),
+    ],
+)
+def test_what_is_reached_where_one_light_is_affected(
+    web: str, kind: str, most_error: float, least_valid: float, request: pytest.FixtureRequest
+) -> None:
+    """Why partial shadows keep the error of four lights is said in `edge.surface.fallback`."""
+    shown: Rendered = request.getfixturevalue(web)
+    affected = shown.affected_by_one(kind)
+    assert affected.sum() > 100
+    assert shown.error_deg[affected].mean() < most_error * shown.plain_error_deg[affected].mean()
+    assert shown.surface.valid[affected].mean() > least_valid
+
+
+@pytest.mark.parametrize(("web", "least"), [("glossy", 0.45), ("sheen", 0.22), ("shadowed", 0.84)])
+def test_what_is_reached_where_two_lights_are_affected(web: str, least: float, request: pytest.FixtureRequest) -> None:
+    """Of those pixels so many are not trusted. More: see `edge.surface.fallback`."""
+    shown: Rendered = request.getfixturevalue(web)
+    affected = np.sort(np.abs(shown.off), axis=0)[2] > 0.06
+    assert affected.sum() > 100
+    assert 1 - shown.surface.valid[affected].mean() > least
+    assert shown.error_deg[affected].mean() < shown.plain_error_deg[affected].mean()
 
 
 def test_rendered_pixels_with_two_affected_lights_get_no_worse(glossy: Rendered) -> None:

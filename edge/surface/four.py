@@ -32,7 +32,7 @@ _LINES = 36
 # Per LANES columns the table holds these rows of LANES values: 4x4 of the row term (how much of each light's q is due
 # to where another one stands), 3x4 of the inverse, 4 of the checksum, 4 of the saturation.
 _INVERSE, _CHECKSUM, _SATURATION = 16, 28, 32
-_ROWS = 2
+_ROWS, _LIMITS = 2, 3
 _INDEX, _BYTES = ir.IntType(64), ir.VectorType(ir.IntType(8), LANES)
 
 
@@ -63,9 +63,9 @@ def _solver(streamed: bool, mending: bool) -> Any:
     """
 
     @intrinsic
-    def solve(typing, sources, q, off_centre, line, tolerance, results, at, plane):  # type: ignore[no-untyped-def]
+    def solve(typing, sources, q, off_centre, line, limits, results, at, plane):  # type: ignore[no-untyped-def]
         """`sources`: planes and table; `q`: where it begins in the planes, row by row, light by light, and `off_centre`
-        in the same order; `line`: where the matrices begin; `tolerance`: row by row; `results`: normals, albedo,
+        in the same order; `line`: where the matrices begin; `limits`: row by row; `results`: normals, albedo,
         residual and valid; `at`: where each row of them begins; `plane`: from one component of the normals to the
         next."""
 
@@ -105,13 +105,17 @@ def _solver(streamed: bool, mending: bool) -> Any:
                         found[row].append(v.dot(matrix, values))
                 return found
 
-            def mended_row(row: Row, distances: list[ir.Value]) -> Row:
+            def limit(which: int, row: int) -> ir.Value:
+                return v.all(builder.extract_value(args[4], row * _LIMITS + which))
+
+            def mended_row(number: int) -> Row:
                 inverse = [lines(_INVERSE + LIGHTS * part) for part in range(3)]
 
                 def again(q: list[ir.Value]) -> list[ir.Value]:
-                    return solutions([q], [distances])[0]
+                    return solutions([q], [r[number]])[0]
 
-                return mended(v, row, again, inverse, lines(_CHECKSUM), saturation)
+                checksum, albedo = lines(_CHECKSUM), [limit(which, number) for which in (1, 2)]
+                return mended(v, found[number], again, inverse, checksum, saturation, *albedo)
 
             def stored(found: Sequence[Row]) -> None:
                 for number, row in enumerate(found):
@@ -130,17 +134,17 @@ def _solver(streamed: bool, mending: bool) -> Any:
             good = [v.less(v.times(v.all(SHADOW), v.greatest(q[row])), v.least(q[row])) for row in rows]
             for row, k in product(rows, lights):
                 good[row] = v.both(good[row], v.less(q[row][k], saturation[k]))
-            limits = [v.all(builder.extract_value(args[4], row)) for row in rows]
-            found = [row_of(v, *each) for each in zip(q, solutions(q, r), good, limits, strict=True)]
+            tolerated = [limit(0, row) for row in rows]
+            found = [row_of(v, *each) for each in zip(q, solutions(q, r), good, tolerated, strict=True)]
             if mending:
-                stored([mended_row(row, distances) for row, distances in zip(found, r, strict=True)])
+                stored([mended_row(row) for row in rows])
                 return context.get_constant(types.boolean, False)
             doubtful = v.any(v.either(*(v.both(row.solved, v.no(row.trusted)) for row in found)))
             with builder.if_then(builder.not_(doubtful), likely=True):
                 stored(found)
             return doubtful
 
-        return types.boolean(sources, q, off_centre, line, tolerance, results, at, plane), generate
+        return types.boolean(sources, q, off_centre, line, limits, results, at, plane), generate
 
     return solve
 
@@ -150,13 +154,13 @@ _streamed_mending, _plain_mending = _solver(streamed=True, mending=True), _solve
 
 
 @njit(nogil=True, error_model="numpy")
-def _mend(streamed, sources, q, r, line, tolerance, results, at, plane):  # type: ignore[no-untyped-def]
+def _mend(streamed, sources, q, r, line, limits, results, at, plane):  # type: ignore[no-untyped-def]
     """A function of its own, too long for a compiler to put it in its place: there, what it needs would drive what the
     usual path needs from the registers."""
     if streamed:
-        _streamed_mending(sources, q, r, line, tolerance, results, at, plane)
+        _streamed_mending(sources, q, r, line, limits, results, at, plane)
     else:
-        _plain_mending(sources, q, r, line, tolerance, results, at, plane)
+        _plain_mending(sources, q, r, line, limits, results, at, plane)
 
 
 @intrinsic
@@ -184,7 +188,7 @@ SIGNATURE = types.void(
     _read_only(types.float32, 1),  # table
     types.intp,  # start
     types.intp,  # stop
-    _read_only(types.float32, 1),  # tolerance; n lights: not heeded
+    _read_only(types.float32, 2),  # limits; n lights: not heeded
     types.float32[:, :, ::1],  # normals
     types.float32[:, ::1],  # albedo
     types.float32[:, ::1],  # residual
@@ -205,7 +209,7 @@ def compiled() -> Callable[..., None]:
     made_of = _made_of()
 
     @njit(SIGNATURE, parallel=True, nogil=True, cache=True, error_model="numpy")
-    def solve(planes, lights, off_centre, table, start, stop, tolerance, normals, albedo, residual, valid):  # type: ignore[no-untyped-def]
+    def solve(planes, lights, off_centre, table, start, stop, limits, normals, albedo, residual, valid):  # type: ignore[no-untyped-def]
         _ = made_of
         width = np.uint64(planes.shape[2])
         plane, out_plane = np.uint64(planes.shape[1]) * width, np.uint64(albedo.size)
@@ -220,18 +224,19 @@ def compiled() -> Callable[..., None]:
             above, below = np.uint64(start + i) * width, np.uint64(start + j) * width
             ri = off_centre[0, i], off_centre[1, i], off_centre[2, i], off_centre[3, i]
             rj = off_centre[0, j], off_centre[1, j], off_centre[2, j], off_centre[3, j]
-            r, limits = ri + rj, (tolerance[i], tolerance[j])
+            r = ri + rj
+            known = limits[0, i], limits[1, i], limits[2, i], limits[0, j], limits[1, j], limits[2, j]
             for step in range((width + _LANES - _ONE) // _LANES):
                 column = min(step * _LANES, width - _LANES)
                 a, b = above + column, below + column
                 q = k0 + a, k1 + a, k2 + a, k3 + a, k0 + b, k1 + b, k2 + b, k3 + b
                 line, at = step * _STEP, (a, b)
                 if streamed:
-                    doubtful = _streamed(sources, q, r, line, limits, results, at, out_plane)
+                    doubtful = _streamed(sources, q, r, line, known, results, at, out_plane)
                 else:
-                    doubtful = _plain(sources, q, r, line, limits, results, at, out_plane)
+                    doubtful = _plain(sources, q, r, line, known, results, at, out_plane)
                 if doubtful:
-                    _mend(streamed, sources, q, r, line, limits, results, at, out_plane)
+                    _mend(streamed, sources, q, r, line, known, results, at, out_plane)
             if streamed:
                 _fence()  # type: ignore[call-arg]
 

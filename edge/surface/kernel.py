@@ -73,7 +73,7 @@ class NumbaKernel:
             self._table,
             start,
             stop,
-            self._tolerance(strip, start, stop),
+            self._tolerance.limits(strip, start, stop),
             out.normals,
             out.albedo,
             out.residual,

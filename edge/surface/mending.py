@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 
-from edge.surface.fallback import FACING, GENTLE, MIN_SHARE, OPPOSITE
+from edge.surface.fallback import ATTACHED, FACING, MIN_SHARE, OPPOSITE
 from edge.surface.matrices import MIN_ALBEDO, SHADOW
 from edge.surface.vectors import Vectors
 
@@ -44,10 +44,12 @@ def mended(
     inverse: Sequence[Sequence[ir.Value]],
     checksum: Sequence[ir.Value],
     saturation: Sequence[ir.Value],
+    usual: ir.Value,
+    spread: ir.Value,
 ) -> Row:
     """The row with pixels that cannot be trusted solved without one light, where those can: `fallback.without_one`.
 
-    `solution`: b and the checksum of another q of this row.
+    `solution`: b and the checksum of another q of this row; `usual`, `spread`: of the albedo.
     """
     q, select, lights = four.q, v.ir.select, range(4)
     floor = v.times(v.all(SHADOW), v.greatest(q))
@@ -85,10 +87,14 @@ def mended(
     albedo = v.times(square, scale)
     faces = v.at_most(v.greatest(corrected), v.plus(v.minus(own, excess), v.times(v.all(FACING), albedo)))
     weakest = v.least([select(bright[k], q[k], v.all(np.inf)) for k in lights])
-    told = v.less(v.times(v.all(OPPOSITE), albedo), weakest)
+    lit = v.times(v.plus(weakest, v.times(v.all(2), excess)), albedo)
+    told = v.both(
+        v.less(v.times(v.all(OPPOSITE), albedo), weakest), v.less(v.times(v.all(ATTACHED), v.times(usual, usual)), lit)
+    )
     glint = v.both(faces, v.either(its(saturated), v.both(its(bright), four.beyond, told)))
-    gentle = v.less(v.times(v.all(GENTLE), albedo), b[2])
-    shadow = v.both(its(dark), v.either(v.no(four.beyond), v.both(v.less(excess, v.all(0)), gentle)))
+    turned_away = v.at_most(v.all(0), excess)
+    fits = v.both(v.less(albedo, v.plus(usual, spread)), v.either(turned_away, v.less(v.minus(usual, spread), albedo)))
+    shadow = v.both(its(dark), v.either(v.no(four.beyond), fits))
     believed = select(v.both(any_named, v.no(its(saturated))), shadow, glint)
     instead = v.both(four.solved, v.no(four.trusted), believed, v.no(several_named), _solvable(v, square))
     return four._replace(

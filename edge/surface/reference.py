@@ -28,10 +28,11 @@ class NumpyKernel:
             solved = np.isfinite(albedo) & (albedo > MIN_ALBEDO)
             bright = (q > SHADOW * q.max(axis=0)).all(axis=0)
             unsaturated = (q < m.saturation[:, None, :]).all(axis=0)
-            beyond = np.abs(residual) > self._tolerance(strip, start, stop)[:, None]
+            limits = self._tolerance.limits(strip, start, stop).astype(np.float64)
+            beyond = np.abs(residual) > limits[0, :, None]
             valid = solved & bright & unsaturated & ~beyond
             if len(m.lights) == 4:
-                self._fall_back(q, r, centred, beyond, solved & ~valid, b, valid)
+                self._fall_back(q, r, centred, beyond, limits, solved & ~valid, b, valid)
                 albedo = np.linalg.norm(b, axis=0)
             normals = b / albedo
 
@@ -51,7 +52,9 @@ class NumpyKernel:
             residual = np.linalg.norm(q - np.einsum("kiw,irw->krw", m.g, b), axis=0)
         return residual
 
-    def _fall_back(self, q: F64, r: F64, centred: F64, beyond: Bools, doubtful: Bools, b: F64, valid: Bools) -> None:
+    def _fall_back(
+        self, q: F64, r: F64, centred: F64, beyond: Bools, limits: F64, doubtful: Bools, b: F64, valid: Bools
+    ) -> None:
         """Put the solution of three lights into `b` and `valid` where it may be trusted."""
         m, (row, column) = self._matrices, np.nonzero(doubtful)
         checksum = m.checksum[:, column]
@@ -64,6 +67,8 @@ class NumpyKernel:
             saturation=m.saturation[:, column],
             s=(checksum * centred[:, row, column]).sum(axis=0),
             beyond=beyond[row, column],
+            usual=limits[1, row],
+            spread=limits[2, row],
         )
         three, trusted = without_one(pixels)
         b[:, row[trusted], column[trusted]] = three[:, trusted]
