@@ -133,7 +133,7 @@ def build_release(source: Path, release: Path, options: argparse.Namespace) -> N
             packages = next((release / "lib").glob("python3*/site-packages"))
             (packages / "foilsight-packages.pth").write_text(f"{options.site_packages.resolve()}\n")
         shutil.copytree(deploy_folder(source), release / "deploy", ignore=shutil.ignore_patterns("__pycache__"))
-        said([python, "-I", "-c", "import edge.cli, edge.service.run"], "what was installed does not run")
+        said([python, "-I", "-c", "import edge.cli, edge.service.serving"], "what was installed does not run")
         (release / FINISHED).touch()
     except BaseException:
         shutil.rmtree(release, ignore_errors=True)

@@ -126,7 +126,9 @@ def test_a_hung_line_is_started_anew_by_its_watchdog(installed: Installed) -> No
 
 def test_an_upgrade_that_does_not_start_leaves_the_old_release_running(installed: Installed, wheels: Path) -> None:
     before = installed.machine.run("readlink", "/opt/foilsight/current")
-    broken = build_wheel(wheels / "broken", {"edge/service/serving.py": b"raise SystemExit('broken')\n"})
+    broken = build_wheel(
+        wheels / "broken", {"edge/service/serving.py": b"def serve(*_):\n    raise SystemExit('broken')\n"}
+    )
     done = installed.install_wheel(broken, "--cold")
     assert done.returncode == 1
     assert f"does not start, {Path(before.strip()).name} goes on" in done.stdout
