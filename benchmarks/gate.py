@@ -115,6 +115,7 @@ class _Line:
         self._gate = TimedGate(model.info, WIDTH_PX, 2 * (STRIP_ROWS + model.info.halo)) if is_gated else None
         window_width = CONFIG.segmentation.window_width_px
         self._segmenter = Segmenter(self._backend, model.info, WIDTH_PX, STRIP_ROWS, window_width, self._gate)
+        self._backend.pixels, self._backend.cpu_s = 0, 0.0  # windows were only tried
         self._joiner = DefectJoiner(model.info.classes, CONFIG.defects, PITCH_MM, WIDTH_PX)
         self._heard, self._pixels = Heard(), np.zeros_like(truth)
         self._passed_over_px = 0
@@ -168,8 +169,6 @@ def measure(
 ) -> dict[str, Way]:
     """Webs of one density: dense ones until enough objects were asked for, others until they are long enough."""
     backend, ways, seed = OpenVinoBackend(model), {"off": Way(), "on": Way()}, options.first_seed
-    for size in (STRIP_ROWS + 2 * model.info.halo, WIDTH_PX), (320, 320):  # compile outside the times
-        backend.infer(np.zeros((1, len(model.info.channels), *size), np.float32))
     is_enough = False
     while not is_enough:
         web = RenderedWeb(seed, WIDTH_PX, frequencies, coating=COATINGS[options.coating])
