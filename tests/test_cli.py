@@ -10,6 +10,7 @@ import pytest
 from conftest import Foilsight
 
 from edge import cli
+from edge.service import options
 from edge.recording.reader import Recording
 
 Refused = Callable[..., str]
@@ -176,7 +177,7 @@ def test_a_fault_of_ours_is_three(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     def broken(_path: object) -> None:
         raise ZeroDivisionError("of ours")
 
-    monkeypatch.setattr(cli, "load_config", broken)
+    monkeypatch.setattr(options, "load_config", broken)
     assert cli.run_command(["replay"]) == 3
     assert "fault of Foilsight" in capsys.readouterr().err
 

@@ -1,6 +1,17 @@
 """What a person asks for in words, checked: each function raises ConfigError naming the option."""
 
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from msgspec.structs import replace
+
+from edge.core.config import Config, load_config
 from edge.core.errors import ConfigError
+
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+ConfigFile = Annotated[Path | None, Parameter(name="--config")]
+RequireGpu = Annotated[bool, Parameter(name="--require-gpu", negative="")]
 
 PLANES = ("surface", "classes")
 """What `--keep` knows."""
@@ -40,3 +51,11 @@ def speeds_of(text: str) -> tuple[float, float]:
     fits = len(speeds) in (1, 2) and all(0 < speed < 1000 for speed in speeds)
     require(fits, "--speed", "metres per second, as 1 or 0.5:2")
     return speeds[0], speeds[-1]
+
+
+def settings_of(config: Path | None, require_gpu: bool) -> Config:
+    """The configuration, with TensorRT or nothing where a GPU is required."""
+    settings = load_config(config)
+    if not require_gpu:
+        return settings
+    return replace(settings, segmentation=replace(settings.segmentation, backend="tensorrt"))
