@@ -10,8 +10,8 @@ import pytest
 from conftest import Foilsight
 
 from edge import cli
-from edge.service import options
 from edge.recording.reader import Recording
+from edge.service import options
 
 Refused = Callable[..., str]
 
