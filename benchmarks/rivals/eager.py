@@ -73,6 +73,8 @@ class EagerRival:
             planes = np.zeros((self._calibration.lights, rows, self._calibration.width), np.float32)
             for light in range(self._calibration.lights):
                 near = np.flatnonzero((lights == light) & (offsets > first - height) & (offsets < first + rows))
+                if not near.size:
+                    continue
                 web_rows = first + np.arange(rows)
                 away = np.abs(web_rows[:, None] - offsets[near] - (height - 1) / 2)
                 best = near[away.argmin(axis=1)]
