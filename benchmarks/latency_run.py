@@ -3,6 +3,7 @@
 import math
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -93,17 +94,20 @@ class Heard:
 
 def _listen(publish: str, replay: str, pipe: Connection) -> None:
     arrived: dict[int, int] = {}
-    last_seq: int | None = None
-    with Subscriber(publish, replay) as events:
+    stop = threading.Event()
+
+    def end() -> None:
+        last_seq = pipe.recv()
+        while last_seq not in arrived:
+            time.sleep(0.01)
+        stop.set()
+
+    with Subscriber(publish, replay, stop=stop) as events:
         pipe.send("listening")
+        threading.Thread(target=end, daemon=True).start()
         for event in events:
-            if isinstance(event, Gap):
-                continue
-            arrived[event.seq] = time.monotonic_ns()
-            if last_seq is None and pipe.poll():
-                last_seq = pipe.recv()
-            if last_seq is not None and event.seq >= last_seq:
-                break
+            if not isinstance(event, Gap):
+                arrived[event.seq] = time.monotonic_ns()
     pipe.send(arrived)
 
 
