@@ -133,14 +133,14 @@ def gloss(
     from edge.service.progress import count_progress
 
     if recording is None:
-        require(gain is not None and gain > 0, "--gain", "without a recording, above 0")
-        require(base is not None, "--base", "with --gain, the calibration to start from")
+        require(gain is not None and gain > 0, "--gain", "above 0, or give a recording with --height-um")
+        require(base is not None, "--base", "given with --gain: the calibration to start from")
         assert base is not None and gain is not None
         write(replace(Calibration.load(base), slope_gain=gain), out, "gloss", [], {"given_gain": gain})
         print(f"{out}: slopes are taken to look {gain:g} times as steep as they are")
         return 0
-    require(gain is None, "--gain", "given without a recording")
-    require(height_um is not None and height_um != 0, "--height-um", "with a recording, and not 0")
+    require(gain is None, "--gain", "left out where there is a recording")
+    require(height_um is not None and height_um != 0, "--height-um", "given with a recording, and not 0")
     source = Recording(recording)
     start, relief, seen = base_of(base, source), Relief(), picture or out.with_suffix(".png")
     try:

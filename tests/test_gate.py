@@ -237,7 +237,7 @@ def test_coverage_says_what_was_passed_over_and_a_replay_says_it_twice_the_same(
     config.write_text(f"segmentation = {{ model = '{taught}', gate = true }}")
     heard = []
     for name in ("one", "two"):
-        assert replayed(config, recording, tmp_path / name) in (0, 1)
+        assert replayed(config, recording, tmp_path / name) == 0
         events = [json.loads(line) for line in (tmp_path / name / "events.jsonl").read_text().splitlines()]
         heard.append([event["body"] for event in events if event["topic"] in ("defect", "coverage")])
     shares = [body["passed_over"] for body in heard[0] if "passed_over" in body]
