@@ -1,21 +1,30 @@
-"""What a running line counts, for Prometheus, in its text format 0.0.4, on this machine only."""
+"""What a running line counts, for Prometheus, on this machine only."""
 
-import bisect
 import os
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from edge.core.errors import ConfigError
 from edge.core.types import Alarm, Coverage, Defect, Frame, Status, Surface
 from edge.pipeline.ledger import END, START
 from edge.service.health import STATES, Health, Sight
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 METRICS = {
     "foilsight_health": ("gauge", "1 for the state that the line is in."),
     "foilsight_frames_total": ("counter", "Exposures taken from the ring whose light is sure."),
@@ -38,48 +47,43 @@ METRICS = {
 """Every metric there is: its type, and what it is."""
 CAUSES = ("lost", "overwritten", "incomplete", "no_position", "dark", "other_light", "doubtful")
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-Labels = tuple[tuple[str, str], ...]
-Samples = Iterator[tuple[str, Labels, float]]
 _EVERY, _PART = 16, 1 / 30
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, which nobody asks for
 
 
-class Histogram:
-    """Times by bucket, in memory that does not grow."""
-
-    def __init__(self) -> None:
-        self._counts = [0] * (len(BOUNDS_S) + 1)
-        self._sum_s = 0.0
-
-    def add(self, seconds: float) -> None:
-        """Count one."""
-        self._counts[bisect.bisect_left(BOUNDS_S, seconds)] += 1
-        self._sum_s += seconds
-
-    def samples(self, name: str, labels: Labels) -> Samples:
-        """As Prometheus adds them up."""
-        upto = 0
-        for bound, count in zip([*map(str, BOUNDS_S), "+Inf"], self._counts, strict=True):
-            upto += count
-            yield f"{name}_bucket", (*labels, ("le", bound)), upto
-        yield f"{name}_sum", labels, self._sum_s
-        yield f"{name}_count", labels, upto
-
-
-class Metrics:
+class Metrics(Collector):
     """Takes what passes through a line, from any of its threads; `text` is what Prometheus is given.
 
-    `classes` by index, 0 is background; `white`: the grey of a saturated pixel.
+    `classes` by index, 0 is background; `white`: the grey of a saturated pixel. `causes` of losses, `queues` and
+    `lost_events` are counted elsewhere, and shown as they stand.
     """
 
     def __init__(self, classes: Sequence[str], lights: int, white: float) -> None:
         self._white = white
-        self._stages = {stage: Histogram() for stage in ("surface", "segmentation", "defects")}
-        self._defects = Counter(dict.fromkeys(classes[1:], 0))
-        self._covered_mm = dict.fromkeys(("inspected", "degraded", "uninspected", "edge"), 0.0)
-        self._events, self._alarms = Counter[str](), Counter[str]()
+        self._registry = CollectorRegistry()
+        self._health = self._shown(Gauge, "foilsight_health", "state")
+        self._stage_s = self._shown(Histogram, "foilsight_stage_seconds", "stage", buckets=BOUNDS_S)
+        self._covered_mm = self._shown(Counter, "foilsight_coverage_mm_total", "state")
+        self._lamp_level = self._shown(Gauge, "foilsight_lamp_level", "light")
+        self._checksum = self._shown(Gauge, "foilsight_checksum_level")
+        self._defects = self._shown(Counter, "foilsight_defects_total", "class")
+        self._alarms = self._shown(Counter, "foilsight_alarms_total", "kind")
+        self._events = self._shown(Counter, "foilsight_events_total", "topic")
+        self._shown(Gauge, "foilsight_resident_bytes").set_function(resident_bytes)
+        self._shown(Gauge, "foilsight_open_files").set_function(open_files)
+        self._registry.register(self)
+        self._checksum.set(np.nan)
+        for metric, values in (
+            (self._stage_s, ("surface", "segmentation", "defects")),
+            (self._covered_mm, ("inspected", "degraded", "uninspected", "edge")),
+            (self._defects, classes[1:]),
+        ):
+            for value in values:
+                metric.labels(value)
         self._lamps: list[float | None] = [None] * lights
-        self._checksum: float | None = None
         self._looks: tuple[Sight, float, float] | None = None
         self.causes: Mapping[str, int] = {}
         self.queues: Mapping[str, int] = {}
@@ -87,31 +91,33 @@ class Metrics:
 
     def took(self, stage: str, seconds: float) -> None:
         """A strip has passed a stage."""
-        self._stages[stage].add(seconds)
+        self._stage_s.labels(stage).observe(seconds)
 
     def add_frame(self, frame: Frame) -> None:
         """A frame was taken."""
         level = float(frame.pixels[::_EVERY, ::_EVERY].mean()) / self._white
         before = self._lamps[frame.light]
-        self._lamps[frame.light] = level if before is None else before + _PART * (level - before)
+        level = level if before is None else before + _PART * (level - before)
+        self._lamps[frame.light] = level
+        self._lamp_level.labels(frame.light).set(level)
 
     def add_surface(self, surface: Surface) -> None:
         """A strip was solved."""
         residual = np.abs(surface.residual[_EVERY // 2 :: _EVERY, _EVERY // 2 :: _EVERY])
         residual = residual[np.isfinite(residual)]
         if residual.size:
-            self._checksum = float(np.median(residual))
+            self._checksum.set(np.median(residual))
 
     def add_event(self, body: Defect | Coverage | Alarm | Status) -> None:
         """Something was told."""
-        self._events[type(body).__name__.lower()] += 1
+        self._events.labels(type(body).__name__.lower()).inc()
         if isinstance(body, Alarm):
-            self._alarms[body.kind] += 1
+            self._alarms.labels(body.kind).inc()
         elif isinstance(body, Coverage):
             state = "edge" if body.why in (START, END) else body.state
-            self._covered_mm[state] += body.to_mm - body.from_mm
+            self._covered_mm.labels(state).inc(body.to_mm - body.from_mm)
         elif isinstance(body, Defect) and body.phase == "closed" and body.merged_into is None:
-            self._defects[body.label] += 1
+            self._defects.labels(body.label).inc()
 
     def look(self, sight: Sight, web_mm: float) -> None:
         """The line at this moment."""
@@ -121,42 +127,39 @@ class Metrics:
         self._looks = sight, web_mm, speed
 
     def text(self, health: Health) -> str:
-        """All metrics."""
-        by_name: dict[str, list[str]] = {name: [] for name in METRICS}
-        for name, labels, value in self._samples(health):
-            family = name if name in METRICS else name.rpartition("_")[0]
-            by_name[family].append(f"{name}{_braced(labels)} {value:.10g}")
-        lines: list[str] = []
-        for name, samples in by_name.items():
-            kind, meaning = METRICS[name]
-            if samples:
-                lines += [f"# HELP {name} {meaning}", f"# TYPE {name} {kind}", *samples]
-        return "\n".join(lines) + "\n"
-
-    def _samples(self, health: Health) -> Samples:
+        """All metrics, in Prometheus' text format 0.0.4."""
         for state in STATES:
-            yield "foilsight_health", (("state", state),), state == health.state
+            self._health.labels(state).set(state == health.state)
+        return generate_latest(self._registry).decode()
+
+    def collect(self) -> Iterator[Metric]:
+        """What is counted elsewhere, at the moment that Prometheus asks."""
         if self._looks is not None:
             sight, web_mm, speed = self._looks
-            yield "foilsight_frames_total", (), sight.frames
-            yield "foilsight_camera_restarts_total", (), sight.restarts
-            yield "foilsight_web_mm_total", (), web_mm
-            yield "foilsight_web_speed_mm_per_s", (), speed
-        yield from _labelled("foilsight_frames_lost_total", "cause", self.causes)
-        yield from _labelled("foilsight_queue_depth", "queue", self.queues)
-        for stage, histogram in self._stages.items():
-            yield from histogram.samples("foilsight_stage_seconds", (("stage", stage),))
-        yield from _labelled("foilsight_coverage_mm_total", "state", self._covered_mm)
-        levels = {str(light): level for light, level in enumerate(self._lamps) if level is not None}
-        yield from _labelled("foilsight_lamp_level", "light", levels)
-        if self._checksum is not None:
-            yield "foilsight_checksum_level", (), self._checksum
-        yield from _labelled("foilsight_defects_total", "class", self._defects)
-        yield from _labelled("foilsight_alarms_total", "kind", self._alarms)
-        yield from _labelled("foilsight_events_total", "topic", self._events)
-        yield "foilsight_events_lost_total", (), self.lost_events
-        yield "foilsight_resident_bytes", (), resident_bytes()
-        yield "foilsight_open_files", (), sum(1 for _ in Path("/proc/self/fd").iterdir())
+            yield _counted("foilsight_frames_total", sight.frames)
+            yield _counted("foilsight_camera_restarts_total", sight.restarts)
+            yield _counted("foilsight_web_mm_total", web_mm)
+            yield GaugeMetricFamily("foilsight_web_speed_mm_per_s", _meaning("foilsight_web_speed_mm_per_s"), speed)
+        yield _counted("foilsight_events_lost_total", self.lost_events)
+        lost = CounterMetricFamily("foilsight_frames_lost", _meaning("foilsight_frames_lost_total"), labels=["cause"])
+        for cause, count in self.causes.items():
+            lost.add_metric([cause], count)
+        yield lost
+        depth = GaugeMetricFamily("foilsight_queue_depth", _meaning("foilsight_queue_depth"), labels=["queue"])
+        for queue, count in self.queues.items():
+            depth.add_metric([queue], count)
+        yield depth
+
+    def _shown(self, kind: type[_Kind], name: str, *labels: str, **options: Any) -> _Kind:
+        return kind(name, _meaning(name), labels, registry=self._registry, **options)
+
+
+def _meaning(name: str) -> str:
+    return METRICS[name][1]
+
+
+def _counted(name: str, value: float) -> Metric:
+    return CounterMetricFamily(name, _meaning(name), value)
 
 
 def resident_bytes() -> int:
@@ -164,16 +167,9 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
 
 
-def _labelled(name: str, label: str, values: Mapping[str, float]) -> Samples:
-    for key, value in list(values.items()):
-        yield name, ((label, key),), value
-
-
-def _braced(labels: Labels) -> str:
-    if not labels:
-        return ""
-    escaped = ((key, value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")) for key, value in labels)
-    return "{" + ",".join(f'{key}="{value}"' for key, value in escaped) + "}"
+def open_files() -> int:
+    """File descriptors of this process."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 class MetricsServer:
@@ -192,7 +188,7 @@ class MetricsServer:
                     return
                 body = text().encode()
                 self.send_response(200)
-                self.send_header("Content-Type", CONTENT_TYPE)
+                self.send_header("Content-Type", CONTENT_TYPE_PLAIN_0_0_4)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
