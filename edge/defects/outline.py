@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from edge.core.types import U8
@@ -64,25 +65,44 @@ def thinned(polygon: Points, most: int) -> Points:
     return polygon
 
 
-def smallest_rectangle(hull: Points) -> tuple[float, float, float]:
-    """Length, width (px, between point centres) and orientation (degrees in (-90, 90]) of the smallest rectangle.
+def smallest_rectangle(hull: NDArray[Any]) -> tuple[float, float, float]:
+    """Length, width (between point centres) and orientation (degrees in (-90, 90]) of the smallest rectangle.
 
     One side of it lies on an edge of the hull, so every edge is tried. Among rectangles of equal area the longest
     wins, then the one nearest to the x axis: one set of points has one answer, in whatever order it comes.
     """
-    if len(hull) == 1:
-        return 0.0, 0.0, 0.0
-    points = hull[:, 0] + 1j * hull[:, 1]
-    edge = np.diff(points, append=points[:1])
-    turned = np.multiply.outer(points, edge.conj())
-    along, across = np.ptp(turned.real, axis=0), np.ptp(turned.imag, axis=0)
-    angle = np.degrees(np.angle(np.where(across > along, 1j * edge, edge)))
-    angle[angle > 90] -= 180
-    angle[angle <= -90] += 180
-    square = edge.real**2 + edge.imag**2
-    length_squared, width_squared = np.maximum(along, across) ** 2 / square, np.minimum(along, across) ** 2 / square
-    best = np.lexsort((-angle, np.abs(angle), -length_squared, along * across / square))[0]
-    return math.sqrt(length_squared[best]), math.sqrt(width_squared[best]), float(angle[best]) + 0.0
+    length_squared, width_squared, orientation_deg = _smallest_rectangle(np.ascontiguousarray(hull, np.float64))
+    return math.sqrt(length_squared), math.sqrt(width_squared), orientation_deg
+
+
+@njit(nogil=True, cache=True)
+def _smallest_rectangle(points: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Length and width squared, and orientation."""
+    best = (math.inf, 0.0, 0.0, 0.0)
+    width_squared = 0.0
+    for i in range(len(points) if len(points) > 1 else 0):
+        x, y = points[(i + 1) % len(points)] - points[i]
+        along, across = _extent(points, x, y), _extent(points, -y, x)
+        angle = math.degrees(math.atan2(x, -y) if across > along else math.atan2(y, x))
+        if angle > 90:
+            angle -= 180
+        elif angle <= -90:
+            angle += 180
+        square = x * x + y * y
+        tried = (along * across / square, -(max(along, across) ** 2) / square, abs(angle), -angle)
+        if tried < best:
+            best, width_squared = tried, min(along, across) ** 2 / square
+    return 0.0 - best[1], width_squared, 0.0 - best[3]
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _extent(points: NDArray[np.float64], x: float, y: float) -> float:
+    """How far points reach along a direction, times its length."""
+    least, most = math.inf, -math.inf
+    for i in range(len(points)):
+        at = points[i, 0] * x + points[i, 1] * y
+        least, most = min(least, at), max(most, at)
+    return most - least
 
 
 def _simplified(contour: NDArray[Any], tolerance_px: float) -> Points:

@@ -11,6 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from edge.core.types import U8
+from edge.defects.outline import smallest_rectangle
 
 I64 = NDArray[np.int64]
 
@@ -28,7 +29,7 @@ class Runs(NamedTuple):
     score_sum: I64
     score_max: I64
 
-    def take(self, which: NDArray[np.int64] | NDArray[np.bool_]) -> "Runs":
+    def take(self, which: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "Runs":
         """The chosen runs."""
         return Runs(*(field[which] for field in self))
 
@@ -63,6 +64,7 @@ def compile_kernels() -> None:
     runs = find_runs(pixel, pixel)
     connect(runs._replace(row=runs.row - 1), np.zeros(1, np.int64), runs)
     paint(runs, 0, 0, 1, 1)
+    smallest_rectangle(np.zeros((1, 2), np.int32))
 
 
 def find_runs(class_index: U8, score: U8) -> Runs:
