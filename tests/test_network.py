@@ -15,7 +15,7 @@ from calibration.network.fitting import Progress, TrainingError
 from calibration.network.losses import FocalLoss, inverse_square_root_frequency
 from calibration.network.sampling import PatchSampler, Web
 from calibration.network.thresholds import choose_thresholds, probabilities
-from calibration.network.train import train
+from calibration.network.train import take_weights, train
 from calibration.network.unet import GRID, HALO, UNet
 from edge.core.errors import ConfigError, ModelError
 from edge.segmentation.model import ModelInfo, load_model
@@ -141,6 +141,30 @@ def test_a_training_is_resumed_with_its_own_settings_only(tmp_path: Path) -> Non
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ModelError, match="not a checkpoint"):
         train_toy(lambda _: None, iterations=2, checkpoint=path, resume=True)
+
+
+def test_a_training_that_starts_from_a_network_has_its_knowledge(trained: tuple[UNet, list[Progress], Path]) -> None:
+    network, _, _ = trained
+    first_steps: list[Progress] = []
+    train_toy(first_steps.append, iterations=1)
+    further = train_toy(first_steps.append, iterations=1, start=network)
+    anew, started = (step.loss for step in first_steps)
+    assert started < 0.5 * anew
+    assert torch.equal(further.mean, network.mean)
+
+
+def test_a_network_of_other_classes_starts_with_all_but_the_last_layer(
+    trained: tuple[UNet, list[Progress], Path],
+) -> None:
+    network, _, _ = trained
+    other = UNet(len(CHANNELS), 2, 4)
+    last = other.final.weight.clone()
+    take_weights(other, network)
+    theirs = network.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in other.state_dict().items() if "final" not in name)
+    assert torch.equal(other.final.weight, last)
+    with pytest.raises(ModelError, match=r"a unet of 3 channels and 8 features cannot start from a unet of 3 .* 4 fe"):
+        take_weights(UNet(len(CHANNELS), 2, 8), network)
 
 
 @pytest.mark.parametrize("poison", ["loss", "weights"])

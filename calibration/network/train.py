@@ -15,6 +15,7 @@ from calibration.network.networks.table import architecture, build
 from calibration.network.sampling import PatchSampler, Web, Webs
 from calibration.network.thresholds import pixel_f1
 from calibration.network.unet import UNet, require_grid
+from edge.core.errors import ModelError
 
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 1e-5
@@ -32,6 +33,7 @@ class Course(TypedDict):
     seed: int
     checkpoint: Path
     resume: bool
+    start: UNet | None
 
 
 def train(
@@ -47,6 +49,7 @@ def train(
     validation: Sequence[Web] = (),
     checkpoint: Path | None = None,
     resume: bool = False,
+    start: UNet | None = None,
     progress: Callable[[Progress], None] = print_progress,
     after_step: Callable[[int, UNet], None] | None = None,
     network_name: str = UNet.architecture,
@@ -57,15 +60,18 @@ def train(
 
     AdamW under a one-cycle learning rate, bfloat16 autocast in channels-last order. `network_name`: `unet` or
     `unet_half`. Left out, `loss` is the focal one weighted by inverse square root class frequency, `augmentation` the
-    web mirrored. `checkpoint` is rewritten as `fit` says; with `resume` the training goes on from it. Ctrl-C ends the
-    training early with the network as it stands. Repeatable under `seed` on one machine. Raises ConfigError for webs
-    that do not fit, ModelError for a checkpoint that does not, TrainingError where the loss is no number.
+    web mirrored. `start`: the network whose weights to begin with, random ones without. `checkpoint` is rewritten as
+    `fit` says; with `resume` the training goes on from it. Ctrl-C ends the training early with the network as it
+    stands. Repeatable under `seed` on one machine. Raises ConfigError for webs that do not fit, ModelError for a
+    checkpoint or `start` that does not, TrainingError where the loss is no number.
     """
     require_grid(patch, architecture(network_name).grid)
     torch.set_num_threads(min(THREADS, torch.get_num_threads()))
     torch.manual_seed(seed)
     sampler = PatchSampler(webs, channels, len(labels), patch, seed, augmentation)
     network = new_network(webs, len(labels), features, network_name)
+    if start is not None:
+        take_weights(network, start)
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     training = Training(
         network,
@@ -96,6 +102,19 @@ def new_network(webs: Webs, classes: int, features: int, name: str = UNet.archit
     network.to(device())
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
+
+
+def take_weights(network: UNet, start: UNet) -> None:
+    """Give a network the weights and the normalisation of another, but not its last layer where that tells another
+    number of classes apart. Raises ModelError where they are not built alike."""
+    ours, theirs = (
+        f"{net.architecture} of {net.shape[0]} channels and {net.shape[2]} features" for net in (network, start)
+    )
+    if ours != theirs:
+        raise ModelError(f"a {ours} cannot start from a {theirs}: choose a model built alike")
+    with_last = start.shape[1] == network.shape[1]
+    state = {name: value for name, value in start.state_dict().items() if with_last or not name.startswith("final.")}
+    network.load_state_dict(state, strict=False)
 
 
 def settings_of(

@@ -43,6 +43,7 @@ def train(
     patch: int = 256,
     seed: int = 1,
     resume: bool = False,
+    start: Path | None = None,
 ) -> int:
     """Train the segmentation network and write it as one ONNX file that describes itself.
 
@@ -89,8 +90,11 @@ def train(
         Of weights and patches.
     resume
         Go on from the checkpoint beside the model, which a training with the same options left.
+    start
+        Model whose weights to begin with: `train` wrote it, its checkpoint still lies beside it. Classes may differ.
     """
     require_torch()
+    from calibration.network.checkpoint import load_checkpoint
     from calibration.network.networks.table import architecture
     from calibration.network.rendered import PITCH_MM
     from calibration.network.train import Course
@@ -107,7 +111,9 @@ def train(
         seed=seed,
         checkpoint=out.with_suffix(".pt"),
         resume=resume,
+        start=None if start is None else load_checkpoint(start.with_suffix(".pt")),
     )
+    command = _command(start)
     require_grid(patch, architecture(network).grid)
     if data is not None:
         from calibration.network.finishing import finished_text
@@ -119,7 +125,7 @@ def train(
             (validation_share, held_back),
             out,
             course,
-            command=_command(),
+            command=command,
             false_cost=false_cost,
             pitch_mm=PITCH_MM if pitch_mm is None else pitch_mm,
             web_channels=seen,
@@ -133,7 +139,7 @@ def train(
 
     training = render_webs(range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + webs), length_mm, width_px, seen)
     trained = run(training, labels=LABELS, channels=seen, loss=ComponentLoss(balance=1.0), **course)
-    _finish(trained, seen, out, validation_webs, length_mm, width_px, false_cost)
+    _finish(trained, seen, out, validation_webs, length_mm, width_px, command, false_cost)
     return 0
 
 
@@ -165,7 +171,7 @@ def export(checkpoint: Path, out: Path, *, validation_webs: int = 3, length_mm: 
             f"{checkpoint}: of {seen} channels and {classes} classes; on the line it must see {', '.join(CHANNELS)} "
             f"and tell {len(LABELS)} classes apart: `foilsight train --resume` writes models of your own data"
         )
-    _finish(network, channels, out, validation_webs, length_mm, width_px=1024)
+    _finish(network, channels, out, validation_webs, length_mm, 1024, _command())
     return 0
 
 
@@ -176,6 +182,7 @@ def _finish(
     webs: int,
     length_mm: float,
     width_px: int,
+    command: str,
     false_cost: float | None = None,
 ) -> None:
     import msgspec
@@ -196,7 +203,7 @@ def _finish(
         channels=channels,
         pitch_mm=PITCH_MM,
         false_cost=false_cost,
-        provenance={"command": _command(), "data": f"rendered webs of generator version {VERSION}"},
+        provenance={"command": command, "data": f"rendered webs of generator version {VERSION}"},
     )
     info = msgspec.structs.replace(info, accuracy=_measured(out, length_mm, width_px))
     write_info(out, onnx.load(out), info)
@@ -222,5 +229,9 @@ def _channels(names: str) -> tuple[str, ...]:
     return chosen
 
 
-def _command() -> str:
-    return "foilsight " + shlex.join(sys.argv[1:])
+def _command(start: Path | None = None) -> str:
+    """How a model is made: the command that runs, behind those that made the model it starts from."""
+    from edge.segmentation.model import load_model
+
+    before = [] if start is None else [load_model(start).info.provenance.get("command", "an unknown command")]
+    return "; ".join([*before, "foilsight " + shlex.join(sys.argv[1:])])

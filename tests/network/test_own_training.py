@@ -73,6 +73,7 @@ def trained(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             seed=3,
             checkpoint=out.with_suffix(".pt"),
             resume=False,
+            start=None,
         ),
         command="foilsight train",
         false_cost=None,
