@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge.core.errors import ConfigError
 from edge.core.types import F32
-from edge.segmentation.model import ModelInfo
+from edge.segmentation.model import GateInfo, ModelInfo
 from edge.segmentation.windows import CELL
 
 NEEDED_HALO = 2 * CELL
@@ -93,10 +93,15 @@ class Gate:
             )
         if info.halo < NEEDED_HALO:
             raise ConfigError(f"segmentation.gate needs a halo of {NEEDED_HALO}, the model's is {info.halo}")
-        self._threshold = info.gate.threshold
-        self._cells = CellScores(np.array(info.gate.noise, np.float32), width)
+        self._width = width
+        self.use(info.gate)
         self._marks = np.zeros((-(-rows // CELL) + 3, -(-width // CELL)), np.bool_)
         self.begin()
+
+    def use(self, learnt: GateInfo) -> None:
+        """Mark by this from the next row of cells on: the noise of the web is learnt anew."""
+        self._threshold = learnt.threshold
+        self._cells = CellScores(np.array(learnt.noise, np.float32), self._width)
 
     def begin(self) -> None:
         """Another roll."""

@@ -1,6 +1,7 @@
 """Segmentation strip by strip, equal to the segmentation of the whole web at once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,11 +10,23 @@ from edge.core.types import F32, ClassMap, Surface
 from edge.segmentation.backend import Backend
 from edge.segmentation.gate import Bools, Gate
 from edge.segmentation.model import ModelInfo
+from edge.segmentation.network import WindowNetwork
 from edge.segmentation.surface_channels import write_channels
 from edge.segmentation.windows import CELL, Window, cover_axis, padded_length, plan_axis
 
 GATED_CELLS = (3, 4)
 """Sides of what a window keeps where the network looks only here and there: one or two cells and those around them."""
+
+
+class Decision(NamedTuple):
+    """What the network was shown and what came of it: `planes` (channels, h, w) f32; the `windows` (rows, columns) that
+    show it all of them; `keep`: which rows of them `class_map` is of; `unseen` (rows,): those nobody inspected."""
+
+    planes: F32
+    windows: list[tuple[Window, Window]]
+    keep: slice
+    unseen: Bools
+    class_map: ClassMap
 
 
 class Segmenter:
@@ -32,6 +45,8 @@ class Segmenter:
 
     Class maps lie in memory of their own, or in `out` where it is given: made by `empty_map`, overwritten whenever
     it is given again. Then no more than `strip_rows` rows may be pushed at a time, which make one class map at most.
+
+    `beside`, where set, is shown every decision on web that was inspected, in memory that is soon overwritten.
     """
 
     def __init__(
@@ -44,7 +59,7 @@ class Segmenter:
         gate: Gate | None = None,
     ) -> None:
         check_windows(info, strip_rows, window_width)
-        self._backend = backend
+        self.beside: Callable[[Decision], None] | None = None
         self._info = info
         self._width = width
         self._strip_rows = strip_rows
@@ -57,12 +72,9 @@ class Segmenter:
         self._gate = gate
         self._large = (self._window_rows, min(padded_width, window_width))
         self._small = _small_shapes(info, strip_rows, self._large) if gate is not None else []
-        self._inputs = {
-            shape: np.zeros((1, len(info.channels), *shape), np.float32) for shape in (*self._small, self._large)
-        }
+        self._network = self.network(backend)
         if gate is not None:
-            for window in self._inputs.values():
-                backend.infer(window)
+            self._network.warm_up()
         self._begin()
 
     def _begin(self) -> None:
@@ -76,6 +88,37 @@ class Segmenter:
     def empty_map(self) -> ClassMap:
         """Memory for any class map there can be."""
         return _empty(self._window_rows, self._width)
+
+    @property
+    def next_row(self) -> int:
+        """The web row that the next class map begins with."""
+        return (self._origin or 0) + self._done
+
+    def network(self, backend: Backend) -> WindowNetwork:
+        """A model that has no `misfit`, for the windows of this web."""
+        return WindowNetwork(backend, len(self._info.channels), (*self._small, self._large))
+
+    def misfit(self, info: ModelInfo) -> str | None:
+        """Why a model cannot take the place of the one at work: None where it can. Windows and stored web stay: it must
+        want the same of them, or less."""
+        for what in ("classes", "channels"):
+            ours, theirs = getattr(self._info, what), getattr(info, what)
+            if theirs != ours:
+                return f"{what} are {', '.join(theirs)}, those of the model at work {', '.join(ours)}"
+        if info.halo > self._info.halo or self._info.grid % info.grid:
+            return (
+                f"halo {info.halo} and grid {info.grid} do not fit windows for {self._info.halo} and {self._info.grid}"
+            )
+        if self._gate is not None and info.gate is None:
+            return "has learnt no gate, and segmentation.gate is true"
+        return None
+
+    def use(self, network: WindowNetwork, info: ModelInfo) -> None:
+        """From `next_row` on another model decides; `network` was made here and warmed up. What it needs of earlier
+        rows is stored. Cells that the gate has marked stay marked."""
+        self._network = network
+        if self._gate is not None and info.gate is not None:
+            self._gate.use(info.gate)
 
     def push(self, surface: Surface, out: ClassMap | None = None) -> list[ClassMap]:
         """Take the next rows of web; give what can be decided by now.
@@ -136,19 +179,22 @@ class Segmenter:
             self._gate.take(self._planes, self._top, self._inspected, self._filled, is_end=keep_stop == self._filled)
             self._run_gated(self._gate, here, keep, class_map)
         elif not unseen.all():
-            self._run(self._large_windows(here), here, keep, class_map)
+            self._network.decide(self._planes[:, here], self._large_windows(here), keep, class_map)
         class_map.class_index[unseen] = 0
         class_map.score[unseen] = 0
         class_map.passed_over_px[unseen] = 0
         self._done = keep_stop
+        if self.beside is not None and not unseen.all():
+            self.beside(Decision(self._planes[:, here], self._large_windows(here), keep, unseen, class_map))
         return class_map
 
     def _run_gated(self, gate: Gate, here: slice, keep: slice, class_map: ClassMap) -> None:
-        """As `_run` on what the gate lets through; all else becomes background."""
+        """Decide what the gate lets through; all else becomes background."""
         first = self._done // CELL
         cells = gate.looked_at(first, -(-(self._done + class_map.rows) // CELL))
         plans = [list(self._small_windows(shape, cells, first, here, keep)) for shape in self._small]
-        self._run(min(*plans, self._large_windows(here), key=_area), here, keep, class_map)
+        least = min(*plans, self._large_windows(here), key=_area)
+        self._network.decide(self._planes[:, here], least, keep, class_map)
         for row, looked in enumerate(cells, start=first):
             rows = slice(max(row * CELL - self._done, 0), (row + 1) * CELL - self._done)
             columns = np.repeat(looked, CELL)[: self._width]
@@ -172,26 +218,6 @@ class Segmenter:
             band = np.logical_or.reduce(cells[(top - begin) // CELL : -(-(bottom - begin) // CELL)])
             for columns in cover_axis(band, (0, self._width), 0, self._planes.shape[2], wide, halo, grid):
                 yield rows, columns
-
-    def _run(self, windows: list[tuple[Window, Window]], here: slice, keep: slice, class_map: ClassMap) -> None:
-        """Run the network on windows (rows, columns) of the stored rows `here`; take over what is to be kept."""
-        for rows, columns in windows:
-            window = self._input_of(rows.stop - rows.start, columns.stop - columns.start)
-            from_row = here.start + rows.start
-            window[0] = self._planes[:, from_row : from_row + window.shape[2], columns.start : columns.stop]
-            kept = slice(columns.keep_start, min(columns.keep_stop, self._width))
-            kept_rows = slice(max(rows.keep_start, keep.start), min(rows.keep_stop, keep.stop))
-            to = slice(kept_rows.start - keep.start, kept_rows.stop - keep.start)
-            seen = slice(kept_rows.start - rows.start, kept_rows.stop - rows.start)
-            across = slice(kept.start - columns.start, kept.stop - columns.start)
-            class_index, score = self._backend.infer(window)
-            class_map.class_index[to, kept] = class_index[0, seen, across]
-            class_map.score[to, kept] = score[0, seen, across]
-
-    def _input_of(self, rows: int, columns: int) -> F32:
-        if (rows, columns) in self._inputs:
-            return self._inputs[rows, columns]
-        return np.empty((1, len(self._info.channels), rows, columns), np.float32)
 
     def _forget(self, start: int) -> None:
         """Drop rows above `start`: the last window of the roll may be shifted back as far as that."""
