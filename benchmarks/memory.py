@@ -13,19 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edge.core.types import Frame
+from benchmarks.laps import Laps
 from edge.recording.writer import RecordingWriter
-from edge.simulation.camera import Rig, StrobedCamera
-from edge.simulation.planting import PRODUCTION
-from edge.simulation.web import RenderedWeb
 
-LAP_FRAMES, ADVANCE_PX = 624, 32  # a metre less 1.6 mm: as often each of the four lights
 EVERY_M = 5.0
 _REPLAY = "import sys; from edge.cli import main; sys.argv[0] = 'foilsight'; main()"
 
@@ -38,35 +33,11 @@ class Sample:
     rss_mb: float
 
 
-def laps(width_px: int, metres: float) -> tuple[StrobedCamera, Iterator[Frame]]:
-    """A camera, and its metre of web over and over."""
-    height_px = Rig().height_px
-    web = RenderedWeb(21, width_px, PRODUCTION)
-    lap_mm = LAP_FRAMES * ADVANCE_PX * web.pitch_mm
-    camera = StrobedCamera(web, lap_mm + (height_px - ADVANCE_PX) * web.pitch_mm)
-
-    def frames() -> Iterator[Frame]:
-        lap = list(camera.frames())
-        assert len(lap) == LAP_FRAMES
-        lap_ns = lap[-1].exposed_ns + lap[1].exposed_ns
-        for index in range(round(metres * 1000 / web.pitch_mm / ADVANCE_PX)):
-            turn, at = divmod(index, LAP_FRAMES)
-            frame = lap[at]
-            yield replace(
-                frame,
-                frame_id=index,
-                encoder_mm=frame.encoder_mm + turn * lap_mm,
-                exposed_ns=frame.exposed_ns + turn * lap_ns,
-            )
-
-    return camera, frames()
-
-
 def record(path: Path, width_px: int, metres: float) -> None:
     """Write the recording."""
-    camera, frames = laps(width_px, metres)
-    with RecordingWriter(path, camera.calibration) as writer:
-        for frame in frames:
+    laps = Laps(width_px, "production")
+    with RecordingWriter(path, laps.calibration) as writer:
+        for frame in laps.frames(metres):
             writer.write(frame)
 
 
