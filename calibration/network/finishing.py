@@ -29,15 +29,15 @@ def finish(
     probable class of each pixel, and of those pixels where that is a defect.
     """
     temperature, _ = calibrate(network, validation)
-    counts, of_all, of_defects = ThresholdCounts(len(classes)), Reliability(), Reliability()
+    counts, of_all, of_defects = ThresholdCounts(len(classes) - 1), Reliability(), Reliability()
     for surface, truth in validation:
         for rows, p in probabilities(network, surface):
             likeliest, called = p.max(axis=0), p.argmax(axis=0)
             right = called == truth[rows]
-            counts.add(p, truth[rows])
+            counts.add(p[1:], truth[rows])
             of_all.add(likeliest, right)
             of_defects.add(likeliest[called > 0], right[called > 0])
-    scores = zip(classes[1:], counts.best_f1(), strict=True)
+    scores = zip(classes[1:], counts.f1.max(axis=1), strict=True)
     made = {
         "network": network.architecture,
         "pixel_f1": ", ".join(f"{label} {f1:.3f}" for label, f1 in scores),

@@ -14,7 +14,8 @@ from edge.segmentation.windows import plan_axis
 
 Counts = NDArray[np.int64]
 STEPS = 200
-"""Thresholds tried between 0 and 1."""
+THRESHOLDS = np.arange(1, STEPS) / STEPS
+"""Those tried."""
 SLAB_ROWS = 512
 
 
@@ -35,57 +36,73 @@ def probabilities(model: UNet, surface: F32) -> Iterator[tuple[slice, F32]]:
 
 
 class ThresholdCounts:
-    """Pixels of each class but background (classes - 1, STEPS - 1) that are so, and that are not, where its
-    probability reaches 1/STEPS .. 1 - 1/STEPS; and pixels (classes - 1, 1) that there are."""
+    """Pixels of each defect, and of all else, by the probability that they were given of it."""
 
-    def __init__(self, classes: int) -> None:
-        self._right = np.zeros((classes, STEPS), np.int64)
-        self._wrong = np.zeros((classes, STEPS), np.int64)
+    def __init__(self, defects: int) -> None:
+        self._right = np.zeros((defects, STEPS), np.int64)
+        self._wrong = np.zeros((defects, STEPS), np.int64)
 
     def add(self, p: F32, truth: U8) -> None:
-        """Probabilities (classes,rows,W) and truth (rows,W)."""
+        """Probabilities of the defects (defects,rows,W) and truth (rows,W), 0 for background."""
         step = np.minimum((p * STEPS).astype(np.int64), STEPS - 1)
-        for k in range(1, len(p)):
-            here = truth == k
-            self._right[k] += np.bincount(step[k][here], minlength=STEPS)
-            self._wrong[k] += np.bincount(step[k][~here], minlength=STEPS)
+        for k, steps in enumerate(step):
+            here = truth == k + 1
+            self._right[k] += np.bincount(steps[here], minlength=STEPS)
+            self._wrong[k] += np.bincount(steps[~here], minlength=STEPS)
 
-    def best_f1(self) -> list[float]:
-        """F1 of each class but background at its best threshold; 0 for classes not there."""
-        return [float(row.max()) for row in _f1(*self._counts())]
+    @property
+    def found(self) -> Counts:
+        """Pixels (defects, THRESHOLDS) of a defect where its probability reaches a threshold."""
+        return _reaching(self._right)
+
+    @property
+    def false(self) -> Counts:
+        """Other pixels (defects, THRESHOLDS) where it does."""
+        return _reaching(self._wrong)
+
+    @property
+    def there(self) -> Counts:
+        """Pixels (defects, 1) of a defect."""
+        return self._right.sum(axis=1, keepdims=True)
+
+    @property
+    def elsewhere(self) -> Counts:
+        """All other pixels (defects, 1)."""
+        return self._wrong.sum(axis=1, keepdims=True)
+
+    @property
+    def f1(self) -> NDArray[np.float64]:
+        """F1 (defects, THRESHOLDS); 0 for defects not there."""
+        f1: NDArray[np.float64] = 2 * self.found / np.maximum(self.found + self.false + self.there, 1)
+        return f1
 
     def best_thresholds(self, false_cost: float | None = None) -> list[float]:
-        """For each class but background the best threshold; 0.5 for classes not there.
+        """For each defect the best threshold; 0.5 for those not there.
 
         Best is the highest pixel F1, or, with a `false_cost`, the fewest pixels that are missed or, times this cost,
         false. The middle of the best ones is taken, so that a plateau is not left by a hair.
         """
-        found, false, there = self._counts()
-        merit = _f1(found, false, there) if false_cost is None else (found - false_cost * false) / np.maximum(there, 1)
-        tried = np.arange(1, STEPS) / STEPS
+        there = self.there
+        merit = self.f1 if false_cost is None else (self.found - false_cost * self.false) / np.maximum(there, 1)
         return [
-            round(float(np.median(tried[row >= row.max() - 1e-3])), 3) if any_there else 0.5
+            round(float(np.median(THRESHOLDS[row >= row.max() - 1e-3])), 3) if any_there else 0.5
             for row, any_there in zip(merit, there[:, 0] > 0, strict=True)
         ]
-
-    def _counts(self) -> tuple[Counts, Counts, Counts]:
-        found = np.cumsum(self._right[1:, ::-1], axis=1)[:, ::-1]
-        false = np.cumsum(self._wrong[1:, ::-1], axis=1)[:, ::-1]
-        return found[:, 1:], false[:, 1:], found[:, :1]
 
 
 def threshold_counts(model: UNet, webs: Iterable[Web]) -> ThresholdCounts:
     """Counts over the pixels of webs."""
-    counts = ThresholdCounts(model.shape[1])
+    counts = ThresholdCounts(model.shape[1] - 1)
     for surface, truth in webs:
         for rows, p in probabilities(model, surface):
-            counts.add(p, truth[rows])
+            counts.add(p[1:], truth[rows])
     return counts
 
 
 def pixel_f1(model: UNet, webs: Iterable[Web]) -> list[float]:
     """F1 over the pixels of webs for each class but background, each at its best threshold; 0 for classes not there."""
-    return threshold_counts(model, webs).best_f1()
+    best: list[float] = threshold_counts(model, webs).f1.max(axis=1).tolist()
+    return best
 
 
 def choose_thresholds(model: UNet, webs: Iterable[Web], false_cost: float | None = None) -> list[float]:
@@ -93,6 +110,5 @@ def choose_thresholds(model: UNet, webs: Iterable[Web], false_cost: float | None
     return threshold_counts(model, webs).best_thresholds(false_cost)
 
 
-def _f1(found: Counts, false: Counts, there: Counts) -> NDArray[np.float64]:
-    f1: NDArray[np.float64] = 2 * found / np.maximum(found + false + there, 1)
-    return f1
+def _reaching(counts: Counts) -> Counts:
+    return np.cumsum(counts[:, ::-1], axis=1)[:, -2::-1]

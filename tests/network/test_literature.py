@@ -21,7 +21,7 @@ from calibration.network.fitting import Training
 from calibration.network.literature import run as literature_run
 from calibration.network.literature.commands import predict
 from calibration.network.literature.crops import Crops
-from calibration.network.literature.curves import NAMES, THRESHOLDS, Counts, best_thresholds, curves, figures_at
+from calibration.network.literature.curves import NAMES, curves, figures_at
 from calibration.network.literature.detector import Detector, load_detector
 from calibration.network.literature.images import Images, survey
 from calibration.network.literature.judging import FALSE, FOUND, MISSED, judge, judgement_text, right_and_wrong
@@ -29,6 +29,7 @@ from calibration.network.literature.recipes import RECIPES, Recipe, recipe_of
 from calibration.network.literature.run import train
 from calibration.network.losses import BceDice
 from calibration.network.networks.table import build
+from calibration.network.thresholds import THRESHOLDS, ThresholdCounts
 from edge.core.errors import ConfigError, ModelError
 from edge.core.types import F32, U8
 
@@ -254,7 +255,7 @@ def test_curves_are_what_counting_at_each_threshold_says() -> None:
     random = np.random.default_rng(1)
     truth = random.integers(0, 3, (30, 30)).astype(np.uint8)
     p = np.stack([np.clip(random.normal(0.3 + 0.4 * (truth == k), 0.2), 0, 1) for k in (1, 2)]).astype(np.float32)
-    counts = Counts(2)
+    counts = ThresholdCounts(2)
     counts.add(p, truth)
     found = curves(counts)
     for at in (20, 99, 160):
@@ -269,13 +270,13 @@ def test_curves_are_what_counting_at_each_threshold_says() -> None:
             5 * precision * recall / (4 * precision + recall),
         ]
         np.testing.assert_allclose(found[0, :, at], wanted, rtol=1e-12)
-    best = best_thresholds(counts)[0]
+    best = counts.best_thresholds()[0]
     f1 = found[0, NAMES.index("f1")]
     assert f1[np.abs(THRESHOLDS - best).argmin()] > f1.max() - 2e-3
     assert figures_at(found[0], 0.5).f1 == f1[99]
-    empty = Counts(1)
+    empty = ThresholdCounts(1)
     empty.add(np.zeros((1, 2, 2), np.float32), np.zeros((2, 2), np.uint8))
-    assert best_thresholds(empty) == [0.5]
+    assert empty.best_thresholds() == [0.5]
     assert figures_at(curves(empty)[0], 0.5).recall is None
 
 

@@ -7,37 +7,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.core.types import F32, U8
+from calibration.network.thresholds import THRESHOLDS, ThresholdCounts
+from edge.core.types import U8
 from edge.service.pictures import colour_of, write_picture
 
-STEPS = 200
-THRESHOLDS = np.arange(1, STEPS) / STEPS
 NAMES = ("accuracy", "precision", "recall", "f1", "f2")
 _HEIGHT, _WIDTH, _MARGIN = 720, 1080, 70
 
 
-class Counts:
-    """Pixels of each defect and of all else, by the probability the network gave them: (classes - 1, STEPS)."""
-
-    def __init__(self, defects: int) -> None:
-        self.right = np.zeros((defects, STEPS), np.int64)
-        self.wrong = np.zeros((defects, STEPS), np.int64)
-
-    def add(self, probabilities: F32, truth: U8) -> None:
-        """Count an image: probabilities (classes - 1,H,W) and classes (H,W)."""
-        step = np.minimum((probabilities * STEPS).astype(np.int64), STEPS - 1)
-        for k, steps in enumerate(step):
-            here = truth == k + 1
-            self.right[k] += np.bincount(steps[here], minlength=STEPS)
-            self.wrong[k] += np.bincount(steps[~here], minlength=STEPS)
-
-
-def curves(counts: Counts) -> NDArray[np.float64]:
-    """(classes - 1, NAMES, THRESHOLDS); NaN where a figure is not defined."""
-    true = np.cumsum(counts.right[:, ::-1], axis=1)[:, ::-1]
-    false = np.cumsum(counts.wrong[:, ::-1], axis=1)[:, ::-1]
-    positives, negatives = true[:, :1], false[:, :1]
-    true, false = true[:, 1:], false[:, 1:]
+def curves(counts: ThresholdCounts) -> NDArray[np.float64]:
+    """(defects, NAMES, THRESHOLDS); NaN where a figure is not defined."""
+    true, false, positives, negatives = counts.found, counts.false, counts.there, counts.elsewhere
     missed = positives - true
     return np.stack(
         [
@@ -49,12 +29,6 @@ def curves(counts: Counts) -> NDArray[np.float64]:
         ],
         axis=1,
     )
-
-
-def best_thresholds(counts: Counts) -> list[float]:
-    """For each defect the threshold of best F1, the middle of a plateau; 0.5 for one that is not there."""
-    f1 = np.nan_to_num(curves(counts)[:, NAMES.index("f1")])
-    return [round(float(np.median(THRESHOLDS[row >= row.max() - 1e-3])), 3) if row.max() > 0 else 0.5 for row in f1]
 
 
 class At(msgspec.Struct, frozen=True):

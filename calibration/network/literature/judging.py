@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.network.datasets.dataset import Dataset
-from calibration.network.literature.curves import At, Counts, best_thresholds, curves, draw, figures_at
+from calibration.network.literature.curves import At, curves, draw, figures_at
 from calibration.network.literature.detector import Detector
 from calibration.network.literature.images import intensity_channels
 from calibration.network.metrics import Scores, confusion_matrix, dice, score
 from calibration.network.study.results import write_json
 from calibration.network.tables import text_table
+from calibration.network.thresholds import ThresholdCounts
 from edge.core.errors import ConfigError
 from edge.core.types import F32, U8
 from edge.service.pictures import file_name, write_picture
@@ -41,10 +42,10 @@ class Judgement(msgspec.Struct, frozen=True):
 
 def choose_thresholds(detector: Detector, dataset: Dataset) -> tuple[float, ...]:
     """Thresholds of best pixel F1 on a data set."""
-    counts = Counts(len(detector.classes) - 1)
+    counts = ThresholdCounts(len(detector.classes) - 1)
     for image, mask, _ in dataset:
         counts.add(detector.ask(image)[1], mask)
-    return tuple(best_thresholds(counts))
+    return tuple(counts.best_thresholds())
 
 
 def judge(detector: Detector, dataset: Dataset, folder: Path) -> Judgement:
@@ -54,7 +55,7 @@ def judge(detector: Detector, dataset: Dataset, folder: Path) -> Judgement:
     """
     make_folder(folder)
     classes = len(detector.classes)
-    counts, confusions, dices = Counts(classes - 1), [], []
+    counts, confusions, dices = ThresholdCounts(classes - 1), [], []
     images = np.zeros((2, 2), np.int64)
     shown = 0
     for image, mask, meta in dataset:
