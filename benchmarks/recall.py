@@ -1,12 +1,13 @@
 """How many planted defects are found, and what each effect of real optics costs.
 
-    python -m benchmarks.recall [--length-mm 300] [--seeds 31 32] [--production-mm 3000] [--stains-m2 1.05]
-                                [--report DIR] [--json]
+    python -m benchmarks.recall [MODEL] [--length-mm 300] [--seeds 31 32] [--production-mm 3000] [--stains-m2 1.05]
+                                [--cases "all effects" ...] [--report DIR] [--json]
 
 Webs of seeds the network was never trained on go through exposure, assembly, surface, segmentation and defects;
 events are held against the truth as `foilsight evaluate` does. Each effect alone on dense web, then all together, then
-production web under all of them, and at last stains alone: how many false objects they raise a square metre. With
-`--report` a page of the table is left in a folder, and for each web the page of its evaluation.
+production web under all of them, and at last stains alone: how many false objects they raise a square metre. MODEL is
+the shipped one unless named, as are all cases. With `--report` a page of the table is left in a folder, and for each
+web the page of its evaluation.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.recall_page import Result, write_page
-from edge.core.config import Config
+from edge.core.config import Config, SegmentationConfig
 from edge.segmentation.model import load_model
 from edge.service.evaluate import Evaluation, evaluate
 from edge.service.evaluation_page import PAGE
@@ -88,12 +89,15 @@ def webs(name: str, options: argparse.Namespace) -> Iterator[tuple[int, float]]:
     yield from ((options.seeds[0] + number, total_mm / count) for number in range(count))
 
 
-def evaluated(case: Case, seed: int, length_mm: float, report: Path | None = None) -> Evaluation:
+def evaluated(
+    case: Case, seed: int, length_mm: float, model: Path | None = None, report: Path | None = None
+) -> Evaluation:
     """One web under one set of effects."""
     web = RenderedWeb(seed, WIDTH_PX, case.frequencies, coating=case.coating)
     camera = StrobedCamera(web, length_mm, case.rig, Motion(32.0))
     name = next((name for name, its_case in CASES.items() if its_case is case), "web")
-    return evaluate(camera, camera.web.classes(0, camera.rows), Config(), True, report, f"{name}, seed {seed}")
+    config = Config(segmentation=SegmentationConfig(model=model))
+    return evaluate(camera, camera.web.classes(0, camera.rows), config, True, report, f"{name}, seed {seed}")
 
 
 def measured(name: str, options: argparse.Namespace) -> Result:
@@ -103,7 +107,7 @@ def measured(name: str, options: argparse.Namespace) -> Result:
         print(f"{name}, seed {seed}, {length_mm:.0f} mm ...", file=sys.stderr, flush=True)
         folder = f"{name.replace(',', '').replace(' ', '_')}_{seed}"
         report = None if options.report is None else options.report / folder
-        web = (CASES[name], seed, length_mm)
+        web = (CASES[name], seed, length_mm, options.model)
         result = evaluated(*web, None if name == STAINS_ALONE else report)
         if name == STAINS_ALONE and result.events:  # a page where there is something to see
             evaluated(*web, report)
@@ -160,6 +164,8 @@ def _percent(share: float | None) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, nargs="?", help="left out, the shipped one")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--length-mm", type=float, default=300.0, help="of each dense web")
     parser.add_argument("--seeds", type=int, nargs="+", default=[31, 32])
     parser.add_argument("--production-mm", type=float, default=3000.0, help="of production web in all")
@@ -167,9 +173,11 @@ def main() -> None:
     parser.add_argument("--report", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    results = {name: measured(name, options) for name in CASES}
+    if options.report is not None and len(options.cases) < len(CASES):
+        parser.error("--report is of all cases: leave --cases out")
+    results = {name: measured(name, options) for name in options.cases}
     if options.report is not None:
-        write_page(options.report, results, ALL, STAINS_ALONE, load_model(None).digest, HOW)
+        write_page(options.report, results, ALL, STAINS_ALONE, load_model(options.model).digest, HOW)
     if options.json:
         print(json.dumps(_as_json(results)))
     else:
