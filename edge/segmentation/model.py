@@ -63,7 +63,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     `pitch_mm`: web length of a pixel it was trained at; `grid`: windows must start and end on multiples of it;
     `halo`: pixels that must be seen beyond an edge on the grid for all up to the
     edge to be decided as in the whole web; `thresholds`: smallest probability of each of
-    `classes[1:]`; `precision`: int8 where weights and activations are quantised; `accuracy`: measured on the same webs
+    `classes[1:]`; `min_areas_px`: smallest area of a component of each of them, empty where any will do;
+    `precision`: int8 where weights and activations are quantised; `accuracy`: measured on the same webs
     at each precision of execution, in an int8 file also that of the file it was made from; `gate`: None where none was
     learnt; `provenance`: how it was made.
     """
@@ -74,6 +75,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     grid: Annotated[int, Meta(ge=1, le=1024)]
     halo: Annotated[int, Meta(ge=0, le=4096)]
     thresholds: list[Probability]
+    min_areas_px: list[Annotated[int, Meta(ge=0)]] = []
     precision: Literal["f32", "int8"] = "f32"
     accuracy: dict[Precision, Accuracy] = {}
     gate: GateInfo | None = None
@@ -82,6 +84,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if len(self.thresholds) != len(self.classes) - 1:
             raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.classes) - 1} classes beside background")
+        if self.min_areas_px and len(self.min_areas_px) != len(self.thresholds):
+            raise ValueError(f"{len(self.min_areas_px)} smallest areas for {len(self.thresholds)} thresholds")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("a class is named twice")
         if self.halo % self.grid:
