@@ -15,6 +15,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def resident_mb(pid: int) -> float | None:
     return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS:")), None)
 
 
-def figures(samples: list[Sample]) -> dict[str, object]:
+def figures(samples: list[Sample]) -> dict[str, Any]:
     """All figures of one run."""
     metres, rss_mb = np.array([(each.metres, each.rss_mb) for each in samples]).T
     warm = metres >= 0.1 * metres[-1]
