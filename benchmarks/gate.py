@@ -23,6 +23,7 @@ import numpy as np
 from edge.assembly.assembler import Assembler
 from edge.core.config import Config
 from edge.core.types import F32, U8, ClassMap, Strip, Surface
+from edge.core.web_axes import WebAxes
 from edge.defects.joiner import DefectJoiner
 from edge.segmentation.backend import Backend
 from edge.segmentation.gate import Bools, Gate
@@ -116,7 +117,7 @@ class _Line:
         window_width = CONFIG.segmentation.window_width_px
         self._segmenter = Segmenter(self._backend, model.info, WIDTH_PX, STRIP_ROWS, window_width, self._gate)
         self._backend.pixels, self._backend.cpu_s = 0, 0.0  # windows were only tried
-        self._joiner = DefectJoiner(model.info.classes, CONFIG.defects, PITCH_MM, WIDTH_PX)
+        self._joiner = DefectJoiner(model.info.classes, CONFIG.defects, WebAxes(PITCH_MM), WIDTH_PX)
         self._heard, self._pixels = Heard(), np.zeros_like(truth)
         self._passed_over_px = 0
 
@@ -131,7 +132,9 @@ class _Line:
             self._take(class_map)
         self._heard.take(self._joiner.finish())
         classes = self._model.info.classes
-        way.scores += compare(self._heard, self._pixels, self._truth, classes, CONFIG.defects, PITCH_MM).scores.values()
+        way.scores += compare(
+            self._heard, self._pixels, self._truth, classes, CONFIG.defects, WebAxes(PITCH_MM)
+        ).scores.values()
         way.web_px += self._truth.size
         way.network_px += self._backend.pixels
         way.network_s += self._backend.cpu_s

@@ -172,7 +172,7 @@ def measured(config: Config, speed_m_per_min: float, seconds: float) -> Run:
         inspection.finish()
         arrived = heard.until(len(told))
     begun_ns = inspection.frames[0][1] + int(WARM_S * 1e9)
-    not_whole = inspection.totals.degraded + inspection.totals.uninspected - rows_at_ends(told, inspection.pitch_mm)
+    not_whole = inspection.totals.degraded + inspection.totals.uninspected - rows_at_ends(told, inspection.axes.row_mm)
     return Run(
         speed_m_per_min=speed_m_per_min,
         ms=latencies_ms(told, arrived, inspection.frames, begun_ns),
@@ -181,7 +181,7 @@ def measured(config: Config, speed_m_per_min: float, seconds: float) -> Run:
         rows_not_whole=max(0, not_whole),
         rows=inspection.totals.rows,
         stages_ms=_stages_ms(inspection.strips.values(), begun_ns),
-        strip_ms=config.assembly.strip_rows * inspection.pitch_mm / (speed_m_per_min / 60),
+        strip_ms=config.assembly.strip_rows * inspection.axes.row_mm / (speed_m_per_min / 60),
         cores=cores,
         rss_mb=_resident_mb(),
         seconds=took_s - WARM_S,

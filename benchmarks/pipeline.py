@@ -18,6 +18,7 @@ from edge.assembly.assembler import Assembler
 from edge.core.calibration import Calibration
 from edge.core.config import Config
 from edge.core.types import F32, U8, ClassMap, Frame
+from edge.core.web_axes import WebAxes
 from edge.defects.joiner import DefectJoiner
 from edge.pipeline.inspection import Inspection
 from edge.pipeline.ledger import Ledger
@@ -71,7 +72,10 @@ def one_after_another(
     rows, width, pitch_mm = CONFIG.assembly.strip_rows, calibration.width, model.info.pitch_mm
     assembler, solver = Assembler(calibration, rows, pitch_mm), SurfaceSolver(calibration)
     segmenter = Segmenter(backend, model.info, width, rows, CONFIG.segmentation.window_width_px)
-    joiner, ledger = DefectJoiner(model.info.classes, CONFIG.defects, pitch_mm, width), Ledger(calibration, pitch_mm)
+    joiner, ledger = (
+        DefectJoiner(model.info.classes, CONFIG.defects, WebAxes(pitch_mm), width),
+        Ledger(calibration, pitch_mm),
+    )
     planes, surface_memory, map_memory = assembler.empty_planes(), empty_surface(rows, width), segmenter.empty_map()
     seconds = dict.fromkeys(STAGES, 0.0)
     backend.seconds = 0.0

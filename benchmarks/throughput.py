@@ -22,6 +22,7 @@ import numpy as np
 from benchmarks.pipeline import CONFIG, Timed, one_after_another
 from benchmarks.rivals.eager import EagerRival
 from edge.core.types import U8, ClassMap, Frame
+from edge.core.web_axes import WebAxes
 from edge.defects.joiner import DefectJoiner
 from edge.pipeline.inspection import Inspection, Watchers
 from edge.segmentation.model import ModelFile, load_model
@@ -65,7 +66,7 @@ def line_score(camera: StrobedCamera, frames: Sequence[Frame], model: ModelFile,
 def rival_score(camera: StrobedCamera, classes: U8, model: ModelFile) -> Score:
     """What the rival's classes hold, made into events by the line's own rules, which it is given for nothing."""
     heard = Heard()
-    joiner = DefectJoiner(model.info.classes, CONFIG.defects, camera.web.pitch_mm, camera.web.width_px)
+    joiner = DefectJoiner(model.info.classes, CONFIG.defects, WebAxes(camera.web.pitch_mm), camera.web.width_px)
     full = np.full(classes.shape, 255, np.uint8)
     heard.take(joiner.push(ClassMap(classes, full, 0)))
     heard.take(joiner.finish())
@@ -75,7 +76,7 @@ def rival_score(camera: StrobedCamera, classes: U8, model: ModelFile) -> Score:
 def judged(camera: StrobedCamera, heard: Heard, pixels: U8, model: ModelFile) -> Score:
     """Events against truth."""
     truth = camera.web.classes(0, camera.rows)
-    comparison = compare(heard, pixels, truth, model.info.classes, CONFIG.defects, camera.web.pitch_mm)
+    comparison = compare(heard, pixels, truth, model.info.classes, CONFIG.defects, WebAxes(camera.web.pitch_mm))
     return Score.total(comparison.scores.values())
 
 

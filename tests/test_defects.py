@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge.core.config import ClassRule, DefectsConfig
 from edge.core.types import ClassMap, Defect
+from edge.core.web_axes import WebAxes
 from edge.defects import DefectJoiner
 
 LABELS = ("background", "agglomeration", "crack", "cavity", "blade trail")
@@ -29,7 +30,7 @@ def events_of(
 ) -> list[Defect]:
     """The events of a web, cut into strips of the given heights and a rest."""
     score = np.where(classes > 0, 200, 0).astype(np.uint8) if score is None else score
-    joiner = DefectJoiner(LABELS, rules, PITCH_MM, classes.shape[1])
+    joiner = DefectJoiner(LABELS, rules, WebAxes(PITCH_MM), classes.shape[1])
     cuts = [0, *np.cumsum(heights or [0]).tolist(), len(classes)]
     events = []
     for top, bottom in pairwise(cuts):
@@ -244,7 +245,7 @@ def test_a_defect_is_told_when_it_is_large_and_sure_enough_and_not_before() -> N
     classes, score = np.zeros((30, 20), np.uint8), np.full((30, 20), 150, np.uint8)
     classes[5:20, 4:8] = 2
     score[12, 5] = 210
-    joiner = DefectJoiner(LABELS, rules, PITCH_MM, 20)
+    joiner = DefectJoiner(LABELS, rules, WebAxes(PITCH_MM), 20)
     told = {}
     for row in range(30):
         for event in joiner.push(ClassMap(classes[row : row + 1], score[row : row + 1], row)):
@@ -284,7 +285,7 @@ def test_a_large_round_defect_keeps_its_diameter_in_thin_strips(radius: int) -> 
 
 
 def test_strips_that_do_not_follow_each_other_are_refused() -> None:
-    joiner = DefectJoiner(LABELS, EVERYTHING, PITCH_MM, 8)
+    joiner = DefectJoiner(LABELS, EVERYTHING, WebAxes(PITCH_MM), 8)
     strip = np.zeros((4, 8), np.uint8)
     joiner.push(ClassMap(strip, strip, 100))
     for first_row in (103, 105):

@@ -7,6 +7,7 @@ import pytest
 
 from edge.core.config import ClassRule, DefectsConfig
 from edge.core.types import U8, Coverage, Defect
+from edge.core.web_axes import WebAxes
 from edge.service.matching import Comparison, Heard, compare, interval
 
 CLASSES = ("background", "spot", "scratch")
@@ -45,7 +46,7 @@ def truth_of(*boxes: tuple[int, Box]) -> U8:
 def compared(truth: U8, *bodies: Defect | Coverage, pixels: U8 | None = None) -> Comparison:
     heard = Heard()
     heard.take(bodies)
-    return compare(heard, np.zeros_like(truth) if pixels is None else pixels, truth, CLASSES, RULES, 1.0)
+    return compare(heard, np.zeros_like(truth) if pixels is None else pixels, truth, CLASSES, RULES, WebAxes(1.0))
 
 
 def fates(comparison: Comparison) -> Sequence[str]:

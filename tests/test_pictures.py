@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge.core.errors import EventsError
 from edge.core.types import F32, U8, ClassMap, Defect, Surface
+from edge.core.web_axes import WebAxes
 from edge.service.album import DEFECTS, SECTIONS, Album
 from edge.service.pictures import Crop, Look, file_name, height_panel, next_round, palette, write_picture
 from edge.service.report import writing
@@ -129,7 +130,7 @@ def test_an_album_keeps_nothing_of_memory_that_is_used_again(tmp_path: Path) -> 
     )
     written = []
     for overwritten in (False, True):
-        album = Album(["background", "spot"], 100, PITCH_MM, 10.0)
+        album = Album(["background", "spot"], 100, WebAxes(PITCH_MM), 10.0)
         surface = surface_of(np.linspace(0.5, 1, 10_000, dtype=np.float32).reshape(100, 100))
         classes = ClassMap(np.eye(100, dtype=np.uint8), np.zeros((100, 100), np.uint8), 0)
         album.add_surface(surface)

@@ -16,6 +16,7 @@ from edge.assembly.assembler import Assembler
 from edge.core.config import AssemblyConfig, ClassRule, Config, DefectsConfig
 from edge.core.errors import CalibrationError, EventsError, ModelError
 from edge.core.types import F32, U8, Alarm, ClassMap, Coverage, Defect, Frame
+from edge.core.web_axes import WebAxes
 from edge.defects.joiner import DefectJoiner
 from edge.pipeline.inspection import PASSAGES, Inspection, Watchers
 from edge.pipeline.latency import Latencies
@@ -70,7 +71,10 @@ def serial(frames: Sequence[Frame], watchers: Watchers | None = None) -> list[Bo
     watchers = watchers or Watchers()
     assembler, solver = Assembler(CALIBRATION, STRIP_ROWS, PITCH_MM), SurfaceSolver(CALIBRATION)
     segmenter = Segmenter(DarkIsBad(), MODEL, WIDTH, STRIP_ROWS, CONFIG.segmentation.window_width_px)
-    joiner, ledger = DefectJoiner(MODEL.classes, CONFIG.defects, PITCH_MM, WIDTH), Ledger(CALIBRATION, PITCH_MM)
+    joiner, ledger = (
+        DefectJoiner(MODEL.classes, CONFIG.defects, WebAxes(PITCH_MM), WIDTH),
+        Ledger(CALIBRATION, PITCH_MM),
+    )
     bodies: list[Body] = []
 
     def decided(class_maps: Sequence[ClassMap]) -> None:

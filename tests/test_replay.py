@@ -20,6 +20,7 @@ from conftest import Foilsight
 
 from edge.core.config import Config, DefectsConfig, EventsConfig
 from edge.core.types import ClassMap, FrameSource
+from edge.core.web_axes import WebAxes
 from edge.defects.joiner import DefectJoiner
 from edge.recording.reader import Recording
 from edge.recording.writer import RecordingWriter
@@ -179,7 +180,7 @@ def test_long_blade_trail_is_one_defect(tmp_path: Path, replayed: Callable[..., 
 def test_long_blade_trail_is_measured_from_truth_masks() -> None:
     trail = blade_trail(6.0, 20.0, 400.0, half_width_mm=0.2, steepest_deg=12.0)
     web = RenderedWeb(5, 256, CLEAN, extra=(trail,))
-    joiner = DefectJoiner(LABELS, DefectsConfig(), web.pitch_mm, web.width_px)
+    joiner = DefectJoiner(LABELS, DefectsConfig(), WebAxes(web.pitch_mm), web.width_px)
     found = []
     for first_row in range(0, 9000, 250):
         classes = web.classes(first_row, 250)

@@ -104,7 +104,8 @@ class Defect(msgspec.Struct, frozen=True, kw_only=True):
     """One connected flaw, however many strips it crosses.
 
     `phase`: "opened" once, as soon as it is large and sure enough to report; "continued" when a long one hands on
-    pieces of its contour; "closed" once, with the final measures. `box_mm` is (x0, y0, x1, y1) of its pixels' outer
+    pieces of its contour; "closed" once, with the final measures. Millimetres are those of `WebAxes`: x across the
+    web, y along transport. `box_mm` is (x0, y0, x1, y1) of its pixels' outer
     edges; `length_mm` and `width_mm` are the sides of the smallest rectangle around it, `orientation_deg` that of the
     long side from +x towards +y in (-90, 90]. `contour_mm`: closed polygons of (x, y) at pixel centres, filled by the
     even-odd rule, together at most 256 points an event; a defect's whole outline is that of all its events together.
@@ -144,7 +145,8 @@ RowState = Literal["inspected", "degraded", "uninspected"]
 
 
 class Coverage(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the web rows [from_row, to_row), and why ("start" and "end" mark the roll's edges).
+    """What became of the web rows [from_row, to_row), and why ("start" and "end" mark the roll's edges). `from_mm` and
+    `to_mm` are where they meet the left edge of the image.
 
     `passed_over`: share of their pixels that the gate inspected and found good: the network did not look at them.
     """

@@ -1,7 +1,7 @@
 """Joins the class maps of successive strips into defects that no strip border cuts, measured in millimetres.
 
-Pixel (row, column) covers [column, column + 1) x [row, row + 1) times the pitch, so its centre lies at
-((column + 0.5) * pitch, (row + 0.5) * pitch). Boxes are outer pixel edges, contours run through pixel centres, and
+Pixel (row, column) covers [column, column + 1) x [row, row + 1), so its centre lies at (column + 0.5, row + 0.5);
+`WebAxes` says where that is on the web. Boxes are outer pixel edges, contours run through pixel centres, and
 length and width are those of the smallest rectangle around the pixel centres plus one pixel.
 """
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge.core.config import DefectsConfig
 from edge.core.types import ClassMap, Defect
+from edge.core.web_axes import WebAxes
 from edge.defects.following import Following, Phase
 from edge.defects.outline import POINTS_PER_EVENT
 from edge.defects.runs import I64, Runs, compile_kernels, connect, find_runs, no_runs
@@ -21,8 +22,8 @@ from edge.defects.runs import I64, Runs, compile_kernels, connect, find_runs, no
 class DefectJoiner:
     """Follows the 8-connected components of each class through strips of any height.
 
-    `labels`: class names by index, 0 is background; `rules`: what is worth reporting; `pitch_mm`: length of a pixel;
-    `width`: columns of the class maps.
+    `labels`: class names by index, 0 is background; `rules`: what is worth reporting; `axes`: where pixels lie on the
+    web; `width`: columns of the class maps.
 
     A defect is opened in the strip in which it has become large and sure enough, and closed in the first one whose
     last row it does not reach (both at once if it is seen whole). Ids count from 1 in the order of opening; defects
@@ -30,13 +31,13 @@ class DefectJoiner:
     goes on. Closed measures do not depend on how the web was cut into strips.
     """
 
-    def __init__(self, labels: Sequence[str], rules: DefectsConfig, pitch_mm: float, width: int) -> None:
+    def __init__(self, labels: Sequence[str], rules: DefectsConfig, axes: WebAxes, width: int) -> None:
         self._labels = tuple(labels)
-        self._pitch_mm = pitch_mm
+        self._axes = axes
         self._width = width
         kept = [rules.rule(label) for label in self._labels]
         # The small allowances keep a threshold that is a whole number of pixels from being missed by rounding.
-        self._min_area = np.array([max(math.ceil(rule.min_area_mm2 / pitch_mm**2 - 1e-6), 1) for rule in kept])
+        self._min_area = np.array([max(math.ceil(rule.min_area_mm2 / axes.pitch_mm**2 - 1e-6), 1) for rule in kept])
         self._min_score = np.array([math.ceil(rule.min_score * 255 - 1e-6) for rule in kept])
         self._next_row: int | None = None
         self._next_id = 1
@@ -74,7 +75,7 @@ class DefectJoiner:
         for k in np.flatnonzero(worth).tolist():
             defects = meeting.get(k, [])
             if sums.area[k]:
-                defects = [*defects, Following.seen(sums, k, runs_of[k], class_map.first_row)]
+                defects = [*defects, Following.seen(sums, k, runs_of[k], class_map.first_row, self._axes)]
             defect = self._merge(defects, events)
             self._report(defect, events)
             if goes_on[k]:
@@ -128,7 +129,7 @@ class DefectJoiner:
             events.append(self._event(defect, "closed"))
 
     def _event(self, defect: Following, phase: Phase, merged_into: int | None = None) -> Defect:
-        return defect.event(phase, self._labels[defect.class_index], self._pitch_mm, merged_into)
+        return defect.event(phase, self._labels[defect.class_index], self._axes, merged_into)
 
     def _carry(self, followed: dict[int, Following], runs: Runs, component: I64, rows: int) -> None:
         """Keeps the last row's runs and whose they are."""

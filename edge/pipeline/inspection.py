@@ -12,6 +12,7 @@ from edge.core.calibration import Calibration
 from edge.core.clock import monotonic_ns, utc_now
 from edge.core.config import Config
 from edge.core.types import U8, Alarm, ClassMap, Coverage, Defect, Frame, Strip, Surface
+from edge.core.web_axes import WebAxes
 from edge.defects.joiner import DefectJoiner
 from edge.pipeline.lamp_watch import LampWatch
 from edge.pipeline.latency import Latencies
@@ -97,22 +98,22 @@ class Inspection:
         publish: Callable[[Sequence[Defect | Coverage | Alarm]], None],
         watchers: Watchers | None = None,
     ) -> None:
-        self.pitch_mm = calibration.pitch_mm or model.pitch_mm
+        self.axes = WebAxes(calibration.pitch_mm or model.pitch_mm, calibration.transport_angle_deg)
         self.notes = list(_notes(calibration, model))
         self._publish = publish
         self._watchers = watchers or Watchers()
         strip_rows, width = config.assembly.strip_rows, calibration.width
-        self._assembler = Assembler(calibration, strip_rows, self.pitch_mm)
+        self._assembler = Assembler(calibration, strip_rows, self.axes.pitch_mm)
         self._planes = self._assembler.empty_planes()
         self._solver = SurfaceSolver(calibration, KERNELS[config.surface.solver])
         gate = open_gate(model, width, strip_rows) if config.segmentation.gate else None
         self._segmenter = Segmenter(backend, model, width, strip_rows, config.segmentation.window_width_px, gate)
-        self._joiner = DefectJoiner(model.classes, config.defects, self.pitch_mm, width)
-        self._ledger = Ledger(calibration, self.pitch_mm)
+        self._joiner = DefectJoiner(model.classes, config.defects, self.axes, width)
+        self._ledger = Ledger(calibration, self.axes.pitch_mm)
         self._told: set[tuple[str, int | None]] = set()
         self._counted: dict[str, int] = {}
         self._lamps = LampWatch(calibration)
-        self._checksum = SurfaceWatch(self.pitch_mm)
+        self._checksum = SurfaceWatch(self.axes.row_mm)
         self._latencies = Latencies()
         self._stages = Stages(
             [_Passage(empty_surface(strip_rows, width), self._segmenter.empty_map()) for _ in range(PASSAGES)],
@@ -144,7 +145,7 @@ class Inspection:
     @property
     def web_mm(self) -> float:
         """Length of web seen so far."""
-        return self._assembler.web_rows * self.pitch_mm
+        return self._assembler.web_rows * self.axes.row_mm
 
     @property
     def strips_under_way(self) -> int:

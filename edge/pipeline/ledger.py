@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from edge.core.calibration import Calibration
 from edge.core.photometry import lights_of, lights_solvable
 from edge.core.types import U8, Coverage, RowState
+from edge.core.web_axes import WebAxes
 
 START, END = "start", "end"
 REPORT_EVERY_MM = 100.0
@@ -49,8 +50,8 @@ class Ledger:
     def __init__(self, calibration: Calibration, pitch_mm: float) -> None:
         self.totals = Totals()
         self._calibration = calibration
-        self._pitch_mm = pitch_mm
-        self._longest = max(1, int(REPORT_EVERY_MM / pitch_mm))
+        self._row_mm = WebAxes(pitch_mm, calibration.transport_angle_deg).row_mm
+        self._longest = max(1, int(REPORT_EVERY_MM / self._row_mm))
         self._verdicts: dict[bytes, _Verdict] = {}
         self._open = _Verdict("uninspected", START)
         self._from_row = 0
@@ -139,8 +140,8 @@ class Ledger:
             Coverage(
                 from_row=self._from_row,
                 to_row=to_row,
-                from_mm=self._from_row * self._pitch_mm,
-                to_mm=to_row * self._pitch_mm,
+                from_mm=self._from_row * self._row_mm,
+                to_mm=to_row * self._row_mm,
                 state=self._open.state,
                 why=self._open.why,
                 passed_over=round(float(here.sum()) / (rows * self._calibration.width), 4),

@@ -21,11 +21,12 @@ _EVERY_ROWS, _COLUMNS = 16, 128
 class SurfaceWatch:
     """Median |residual| over stretches of web; `push` yields `checksum_rises`, once.
 
-    What is usual is learnt on the first `LEARNT_MM`; more than `RISE` times that, within fixed limits, is an alarm.
+    `row_mm`: length of web of a row. What is usual is learnt on the first `LEARNT_MM`; more than `RISE` times that,
+    within fixed limits, is an alarm.
     """
 
-    def __init__(self, pitch_mm: float) -> None:
-        self._pitch_mm = pitch_mm
+    def __init__(self, row_mm: float) -> None:
+        self._row_mm = row_mm
         self._sum, self._rows = 0.0, 0
         self._usual: list[float] = []
         self._told = False
@@ -40,7 +41,7 @@ class SurfaceWatch:
             return
         self._sum += float(np.median(residual)) * surface.rows
         self._rows += surface.rows
-        if self._rows * self._pitch_mm < STRETCH_MM:
+        if self._rows * self._row_mm < STRETCH_MM:
             return
         level, self._sum, self._rows = self._sum / self._rows, 0.0, 0
         most = self._most()
@@ -48,7 +49,7 @@ class SurfaceWatch:
             self._usual.append(level)
         if level > most and not self._told:
             self._told = True
-            at_mm = (surface.first_row + surface.rows) * self._pitch_mm
+            at_mm = (surface.first_row + surface.rows) * self._row_mm
             yield Alarm(kind="checksum_rises", since=utc_now(), detail=_words(level, most, at_mm))
 
     def _most(self) -> float:

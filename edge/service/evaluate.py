@@ -67,8 +67,8 @@ def evaluate(
             inspection.push(frame)
             at(inspection.web_mm)
         inspection.finish()
-    pitch_mm = inspection.pitch_mm
-    comparison = compare(heard, pixels, truth, model.info.classes, config.defects, pitch_mm)
+    pitch_mm = inspection.axes.pitch_mm
+    comparison = compare(heard, pixels, truth, model.info.classes, config.defects, inspection.axes)
     total = Score.total(comparison.scores.values())
     if report is not None:
         totals = inspection.totals

@@ -48,12 +48,13 @@ class Gallery:
         while self._looks and self._looks[0].first_row < oldest:
             self._looks.popleft()
 
-    def add_event(self, defect: Defect) -> None:
-        """Take a picture of a defect that has closed, if it is among the largest of its class."""
+    def add_event(self, defect: Defect, box_px: tuple[int, int, int, int]) -> None:
+        """Take a picture of a defect that has closed, if it is among the largest of its class; `box_px`: columns and
+        rows it lies in."""
         kept = self._kept[defect.label]
         if len(kept) == SHOWN_PER_CLASS and kept[-1].defect.area_mm2 >= defect.area_mm2:
             return
-        kept.append(_Picture(defect, self._sheet(defect)))
+        kept.append(_Picture(defect, self._sheet(defect, box_px)))
         kept.sort(key=lambda picture: -picture.defect.area_mm2)
         del kept[SHOWN_PER_CLASS:]
 
@@ -69,11 +70,10 @@ class Gallery:
             written.append((picture.defect, path))
         return written
 
-    def _sheet(self, defect: Defect) -> U8:
-        x0, y0, x1, y1 = (round(edge / self._pitch_mm) for edge in defect.box_mm)
+    def _sheet(self, defect: Defect, box_px: tuple[int, int, int, int]) -> U8:
         last = self._class_maps[-1]
         kind, width_px = self._labels.index(defect.label), last.class_index.shape[1]
-        crop = Crop((x0, y0, x1, y1), kind, width_px, self._looks[0].first_row, last.first_row + last.rows)
+        crop = Crop(box_px, kind, width_px, self._looks[0].first_row, last.first_row + last.rows)
         for look in self._looks:
             crop.add(look)
         for class_map in self._class_maps:

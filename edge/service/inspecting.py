@@ -13,6 +13,7 @@ from edge.core.calibration import Calibration
 from edge.core.config import Config
 from edge.core.errors import EventsError
 from edge.core.types import Alarm, Coverage, Defect, Frame
+from edge.core.web_axes import WebAxes
 from edge.events.outbox import Outbox
 from edge.events.publisher import EventWriter
 from edge.pipeline.inspection import Inspection, Watchers
@@ -89,8 +90,8 @@ def inspect_web(
         outbox = stack.enter_context(Outbox(folder / OUTBOX, wishes.keep_events_mb))
         writer, warnings = _writer(outbox, config, roll, model, calibration, stack)
         said = _Said([*wishes.notes, *backend_notes, *warnings])
-        pitch_mm = calibration.pitch_mm or model.info.pitch_mm
-        album = Album(model.info.classes, calibration.width, pitch_mm, web_mm, wishes.truth)
+        axes = WebAxes(calibration.pitch_mm or model.info.pitch_mm, calibration.transport_angle_deg)
+        album = Album(model.info.classes, calibration.width, axes, web_mm, wishes.truth)
         watchers.surface.append(album.add_surface)
         watchers.classes.append(album.add_classes)
 
@@ -166,16 +167,16 @@ def _report(
     calibration: Calibration,
     said: _Said,
 ) -> Report:
-    totals, counts, pitch_mm = inspection.totals, inspection.frame_counts, inspection.pitch_mm
+    totals, counts, row_mm = inspection.totals, inspection.frame_counts, inspection.axes.row_mm
     return Report(
         source=name,
         roll=roll,
-        width_mm=calibration.width * pitch_mm,
-        web_mm=totals.rows * pitch_mm,
-        inspected_mm=totals.inspected * pitch_mm,
-        degraded_mm=totals.degraded * pitch_mm,
-        uninspected_mm=totals.uninspected * pitch_mm,
-        edge_mm=totals.edge * pitch_mm,
+        width_mm=calibration.width * inspection.axes.column_mm,
+        web_mm=totals.rows * row_mm,
+        inspected_mm=totals.inspected * row_mm,
+        degraded_mm=totals.degraded * row_mm,
+        uninspected_mm=totals.uninspected * row_mm,
+        edge_mm=totals.edge * row_mm,
         not_inspected=joined(said.not_inspected),
         frames=counts.received,
         frames_lost=counts.lost,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge.core.config import DefectsConfig
 from edge.core.types import U8, Alarm, Coverage, Defect, Polygon
+from edge.core.web_axes import WebAxes
 
 DILATION_PX = 3
 TRUE_SHARE = 0.5
@@ -136,10 +137,10 @@ class _Event:
 
 
 def compare(
-    heard: Heard, pixels: U8, truth: U8, classes: Sequence[str], rules: DefectsConfig, pitch_mm: float
+    heard: Heard, pixels: U8, truth: U8, classes: Sequence[str], rules: DefectsConfig, axes: WebAxes
 ) -> Comparison:
     """Hold what was heard, and what the network made of each pixel, against the truth, both (rows, width) u8."""
-    events = [_filled(classes.index(label), parts, pitch_mm, truth.shape) for label, parts in heard.objects()]
+    events = [_filled(classes.index(label), parts, axes, truth.shape) for label, parts in heard.objects()]
     found = np.zeros_like(truth)
     for event in events:
         found[event.here][event.mask > 0] = event.class_index
@@ -152,7 +153,7 @@ def compare(
     for index, label in enumerate(classes[1:], start=1):
         own = [event for event in events if event.class_index == index]
         false, true_mask = _false(own, pixels, truth, classes)
-        planted = list(_planted(index, true_mask, truth, pixels, unseen, least_mm2[label] / pitch_mm**2, classes))
+        planted = list(_planted(index, true_mask, truth, pixels, unseen, least_mm2[label] / axes.pitch_mm**2, classes))
         fates = [each.fate for each in planted]
         hits, asked = fates.count("found"), fates.count("found") + fates.count("missed")
         scores[label] = Score.of(asked, hits, len(own), len(own) - len(false))
@@ -231,10 +232,10 @@ def _judged(
     )
 
 
-def _filled(class_index: int, parts: list[list[Polygon]], pitch_mm: float, shape: tuple[int, ...]) -> _Event:
+def _filled(class_index: int, parts: list[list[Polygon]], axes: WebAxes, shape: tuple[int, ...]) -> _Event:
     """A defect's mask; each event's polygons are filled together, even-odd."""
     drawn = [
-        [np.rint(np.asarray(polygon) / pitch_mm - 0.5).astype(np.int32) for polygon in polygons] for polygons in parts
+        [np.rint(axes.to_px(np.asarray(polygon)) - 0.5).astype(np.int32) for polygon in polygons] for polygons in parts
     ]
     points = np.concatenate([polygon for polygons in drawn for polygon in polygons])
     left, top = np.maximum(points.min(axis=0), 0)

@@ -16,6 +16,7 @@ import msgspec
 from edge.core.calibration import Calibration
 from edge.core.clock import utc_now
 from edge.core.types import Alarm, Coverage, Defect
+from edge.core.web_axes import WebAxes
 from edge.events.envelope import Envelope
 from edge.events.outbox import Outbox
 from edge.pipeline.ledger import START
@@ -98,9 +99,8 @@ class Resumption:
     """
 
     def __init__(self, place: Place, calibration: Calibration, pitch_mm: float) -> None:
-        self._place, self._pitch_mm = place, pitch_mm
-        angle = math.radians(calibration.transport_angle_deg)
-        self._rows_per_mm = calibration.encoder_scale * math.cos(angle) / pitch_mm
+        self._place, self._axes = place, WebAxes(pitch_mm, calibration.transport_angle_deg)
+        self._rows_per_mm = calibration.encoder_scale / self._axes.row_mm
         self._most_back_mm = calibration.height / self._rows_per_mm
         self._covered = place.covered_rows
         self._is_resumed = place.covered_rows > 0
@@ -123,7 +123,7 @@ class Resumption:
                 yield body
             elif isinstance(body, Defect):
                 moved = self._moved(body)
-                if not self._is_resumed or moved.box_mm[3] > self._place.covered_rows * self._pitch_mm:
+                if not self._is_resumed or self._axes.box_px(moved.box_mm)[3] > self._place.covered_rows:
                     yield moved
             else:
                 yield from self._between()
@@ -150,8 +150,8 @@ class Resumption:
             yield Alarm(
                 kind="position_estimated",
                 since=utc_now(),
-                detail=f"rows go on from {self._covered * self._pitch_mm:.1f} mm: the encoder counts anew, or nobody "
-                "knows what it said, so how much web has passed before is not known",
+                detail=f"rows go on from {self._covered * self._axes.row_mm:.1f} mm: the encoder counts anew, or "
+                "nobody knows what it said, so how much web has passed before is not known",
             )
         if self.first_row > self._covered:
             unseen = Coverage(from_row=0, to_row=0, from_mm=0.0, to_mm=0.0, state="uninspected", why=NOT_RUNNING)
@@ -166,13 +166,13 @@ class Resumption:
 
     def _at(self, from_row: int, to_row: int, body: Coverage) -> Coverage:
         self._covered = to_row
-        from_mm, to_mm = from_row * self._pitch_mm, to_row * self._pitch_mm
+        from_mm, to_mm = from_row * self._axes.row_mm, to_row * self._axes.row_mm
         return msgspec.structs.replace(body, from_row=from_row, to_row=to_row, from_mm=from_mm, to_mm=to_mm)
 
     def _moved(self, defect: Defect) -> Defect:
         if not self._is_resumed:
             return defect
-        mm, before = self.first_row * self._pitch_mm, self._place.last_defect
+        mm, before = self.first_row * self._axes.row_mm, self._place.last_defect
         x0, y0, x1, y1 = defect.box_mm
         return msgspec.structs.replace(
             defect,

@@ -100,7 +100,7 @@ class Running:
         self._inspection = stack.enter_context(
             Inspection(line.calibration, model.info, backend, config, self._tell, watchers)
         )
-        self._resumption = Resumption(place, line.calibration, self._inspection.pitch_mm)
+        self._resumption = Resumption(place, line.calibration, self._inspection.axes.pitch_mm)
         self._camera: LiveCamera | None = None
         self._last: Frame | None = None
         self._anchor: tuple[float, float] | None = None
@@ -112,7 +112,7 @@ class Running:
         for note in (*notes, *self._inspection.notes):
             log.warning("note", detail=note)
         log.info(
-            "starting", roll=config.roll, from_mm=place.covered_rows * self._inspection.pitch_mm, state=str(folder)
+            "starting", roll=config.roll, from_mm=place.covered_rows * self._inspection.axes.row_mm, state=str(folder)
         )
 
     def run(self, stop: threading.Event, length_mm: float | None) -> None:
@@ -185,11 +185,11 @@ class Running:
         """On the web and in the stream of frames."""
         if self._last is None:
             return {}
-        row = self._resumption.first_row + round(self._inspection.web_mm / self._inspection.pitch_mm)
+        row = self._resumption.first_row + round(self._inspection.web_mm / self._inspection.axes.row_mm)
         return {
             "frame": self._last.frame_id,
             "strip": row // self._config.assembly.strip_rows,
-            "mm": round(row * self._inspection.pitch_mm, 3),
+            "mm": round(row * self._inspection.axes.row_mm, 3),
         }
 
     def _stage_took(self, stage: str, seconds: float) -> None:
@@ -249,7 +249,7 @@ class Running:
         place = self._telling.place
         if self._anchor is not None:
             web_mm, encoder_mm = self._anchor
-            row = round(web_mm / self._inspection.pitch_mm) - self._line.calibration.height
+            row = round(web_mm / self._inspection.axes.row_mm) - self._line.calibration.height
             place = place.at(self._resumption.first_row + row, encoder_mm)
         try:
             place.keep(self._folder)
