@@ -32,6 +32,7 @@ ADVANCE_MM, FRAME_MM = Motion().advance_px * 0.05, Rig().height_px * 0.05
 WARM_S = 3.0
 PASSED = ("exposed", "read", "solved", "segmenting", "segmented", "telling", "told")
 STAGES = ("camera", "assembly, surface", "wait", "segmentation", "wait for defects", "defects, outbox, publish")
+COMPUTING = ("assembly, surface", "segmentation", "defects, outbox, publish")
 
 
 class Stamped(Inspection):
@@ -114,7 +115,8 @@ def _listen(publish: str, replay: str, pipe: Connection) -> None:
 @dataclass(frozen=True)
 class Run:
     """What one speed gave. `ms` (m,) of each defect opened, in the order of the web; exposures lost, and rows that were
-    degraded or not inspected inside the roll; `stages_ms` median of each; `seconds` measured."""
+    degraded or not inspected inside the roll; `stages_ms` median of each; `strip_ms` and `halo_ms`: in which the web
+    moves on by a strip, and by the network's halo; `seconds` measured."""
 
     speed_m_per_min: float
     ms: list[float]
@@ -124,6 +126,7 @@ class Run:
     rows: int
     stages_ms: dict[str, float]
     strip_ms: float
+    halo_ms: float
     cores: float
     rss_mb: float
     seconds: float
@@ -137,6 +140,11 @@ class Run:
         """p50, p99, p99.9 and the most, in ms."""
         at = {"p50": 50, "p99": 99, "p99.9": 99.9, "max": 100}
         return {name: float(np.percentile(self.ms, percent)) for name, percent in at.items()}
+
+    @property
+    def computing_ms(self) -> float:
+        """What a strip is computed in, without waits."""
+        return sum(self.stages_ms.get(stage, 0.0) for stage in COMPUTING)
 
     @property
     def mm_per_ms(self) -> float:
@@ -172,6 +180,7 @@ def measured(config: Config, speed_m_per_min: float, seconds: float) -> Run:
         inspection.finish()
         arrived = heard.until(len(told))
     begun_ns = inspection.frames[0][1] + int(WARM_S * 1e9)
+    ms_per_row = inspection.axes.row_mm / (speed_m_per_min / 60)
     not_whole = inspection.totals.degraded + inspection.totals.uninspected - rows_at_ends(told, inspection.axes.row_mm)
     return Run(
         speed_m_per_min=speed_m_per_min,
@@ -181,7 +190,8 @@ def measured(config: Config, speed_m_per_min: float, seconds: float) -> Run:
         rows_not_whole=max(0, not_whole),
         rows=inspection.totals.rows,
         stages_ms=_stages_ms(inspection.strips.values(), begun_ns),
-        strip_ms=config.assembly.strip_rows * inspection.axes.row_mm / (speed_m_per_min / 60),
+        strip_ms=config.assembly.strip_rows * ms_per_row,
+        halo_ms=model.info.halo * ms_per_row,
         cores=cores,
         rss_mb=_resident_mb(),
         seconds=took_s - WARM_S,

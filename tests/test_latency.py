@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.latency import compared
+from benchmarks.latency import asked, compared, summary
 from benchmarks.latency_run import FRAME_MM, Run, latencies_ms, rows_at_ends
 from edge.core.types import Coverage, Defect
 
@@ -54,5 +54,19 @@ def test_a_change_is_told_from_noise() -> None:
 
 
 def test_a_run_that_found_nothing_is_not_whole() -> None:
-    run = Run(1.0, [], 0, 0, 0, 100, {}, 1.0, 0.1, 1.0, 1.0)
-    assert not run.whole
+    assert not run_with([]).whole
+
+
+def run_with(ms: list[float]) -> Run:
+    """At 1 mm a second, a strip of 200 ms, a halo of 70 ms, 40 ms of computing."""
+    stages_ms = {"camera": 1.0, "assembly, surface": 8.0, "wait": 500.0, "segmentation": 30.0}
+    stages_ms["defects, outbox, publish"] = 2.0
+    return Run(0.06, ms, len(ms), 0, 0, 100, stages_ms, 200.0, 70.0, 1.0, 100.0, 60.0)
+
+
+def test_a_late_tail_and_a_late_median_are_each_told() -> None:
+    (tail, most_tail), (median, most_median) = asked(run_with([300.0] * 2000)).values()
+    assert (tail, most_tail) == (300.0, 900.0) and (median, most_median) == (300.0, 200.0 + 70.0 + 2 * 40.0)
+    assert "NOT MET" not in summary(run_with([300.0] * 2000), None, 50.0)
+    assert summary(run_with([300.0] * 997 + [950.0] * 3), None, 50.0).count("NOT MET") == 1
+    assert summary(run_with([360.0] * 2000), None, 50.0).count("NOT MET") == 1
