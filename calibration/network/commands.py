@@ -18,7 +18,6 @@ FIRST_TRAINING_SEED, FIRST_VALIDATION_SEED, FIRST_UNSEEN_SEED = 10_000, 20_000, 
 """Seeds from here on are rendered for training, for choosing thresholds, and for measuring what was chosen; smaller
 ones are free for tests and demonstrations."""
 UNSEEN_WEBS = 8
-QUANTISATION_PATCHES = 48
 
 
 def quantise(
@@ -52,10 +51,8 @@ def quantise(
     _require_nncf()
     import msgspec
 
-    from calibration.network.quantise import check_classes, measure, write_info
+    from calibration.network.quantise import check_classes, measure, patches_of_webs, write_info
     from calibration.network.quantise import quantise as run
-    from calibration.network.rendered import render_webs
-    from calibration.network.sampling import PatchSampler
     from edge.segmentation.model import load_model
     from edge.segmentation.openvino import cpu_has_bf16
 
@@ -63,10 +60,7 @@ def quantise(
     source = load_model(model)
     check_classes(source)
     info = source.info
-    seeds = range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + calibration_webs)
-    webs = render_webs(seeds, length_mm, width_px, info.channels)
-    patches, _ = PatchSampler(webs, info.channels, len(info.classes), patch=256, seed=1).draw(QUANTISATION_PATCHES)
-    proto = run(source, patches)
+    proto = run(source, patches_of_webs(info, calibration_webs, length_mm, width_px))
     provenance = {**info.provenance, "quantised": "foilsight " + shlex.join(sys.argv[1:]), "from": source.digest}
     info = msgspec.structs.replace(info, precision="int8", accuracy={}, provenance=provenance)
     write_info(out, proto, info)

@@ -11,13 +11,17 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from calibration.network.rendered import varied_camera
+from calibration.network.commands import FIRST_TRAINING_SEED
+from calibration.network.rendered import render_webs, varied_camera
+from calibration.network.sampling import PatchSampler
 from edge.core.config import Config, SegmentationConfig
 from edge.core.errors import ConfigError, ModelError
 from edge.core.types import F32
 from edge.segmentation.model import METADATA_KEY, Accuracy, ModelFile, ModelInfo, Precision
 from edge.service.evaluate import evaluate
 from edge.simulation.planting import LABELS
+
+PATCHES = 48
 
 
 def quantise(model: ModelFile, patches: F32) -> onnx.ModelProto:
@@ -44,6 +48,13 @@ def quantise(model: ModelFile, patches: F32) -> onnx.ModelProto:
     del quantised.metadata_props[:]
     quantised.metadata_props.extend(proto.metadata_props)
     return quantised
+
+
+def patches_of_webs(info: ModelInfo, webs: int, length_mm: float, width_px: int) -> F32:
+    """Patches (N,C,256,256) of so many of the webs that networks are trained on, to take ranges of activations from."""
+    seeds = range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + webs)
+    rendered = render_webs(seeds, length_mm, width_px, info.channels)
+    return PatchSampler(rendered, info.channels, len(info.classes), patch=256, seed=1).draw(PATCHES)[0]
 
 
 def write_info(path: Path, proto: onnx.ModelProto, info: ModelInfo) -> None:
