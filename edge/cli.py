@@ -19,6 +19,7 @@ GROUPS = {
     "literature": "Systems of the literature on any data: train, judge, predict.",
     "dataset": "Look at the data a network is to learn from.",
     "calibrate": "Find out what the line must know of its lights.",
+    "keys": "Who may hear a line from another machine.",
     "engine": "Make and look after the engines that TensorRT executes on a GPU.",
 }
 COMMANDS = {
@@ -39,6 +40,9 @@ COMMANDS = {
     ),
     "recover": ("edge.service.web_commands:recover", "Rewrite a torn recording as a whole one."),
     "listen": ("edge.service.web_commands:listen", "Print events as they are published, and those that were missed."),
+    "keys make": ("edge.service.keys:make", "Make a key pair: for a line, or for who listens to it."),
+    "keys show": ("edge.service.keys:show", "Print the public key of a secret one."),
+    "keys allow": ("edge.service.keys:allow", "Let a client listen to a line."),
     "schema": ("edge.service.web_commands:schema", "Print the JSON Schema of every event."),
     "train": (
         "calibration.network.training_commands:train",

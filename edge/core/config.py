@@ -14,6 +14,9 @@ from edge.core.toml_file import read_toml
 
 Positive = Annotated[float, Meta(ge=1e-6, le=1e6)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+CURVE_KEY = r"^[0-9a-zA-Z.:+=^!/*?&<>()\[\]{}@%$#-]{40}$"
+"""A key of ZeroMQ's CURVE, in Z85."""
+CurveKey = Annotated[str, Meta(pattern=CURVE_KEY)]
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,12 +70,19 @@ class DefectsConfig(_Section, frozen=True):
 class EventsConfig(_Section, frozen=True):
     """`publish`: ZeroMQ address of the PUB socket; `replay`: of the ROUTER socket that gives out past events;
     `heartbeat_s`: how often the last sequence number is told; `keep_mb`: of events kept on disk to be replayed, the
-    oldest are deleted beyond (weeks of a line at 1 m/s, which tells what it covered ten times a second)."""
+    oldest are deleted beyond (weeks of a line at 1 m/s, which tells what it covered ten times a second).
+
+    `secret_key`: file with the line's own key, None: what systemd hands over as the credential `events.key`, or none;
+    beyond this machine events go only with one. `clients`: file with the public keys of those who may listen.
+    `line_key`: for who listens with a key of his own under `secret_key`: the line's public key."""
 
     publish: str = "tcp://127.0.0.1:5570"
     replay: str = "tcp://127.0.0.1:5571"
     heartbeat_s: Positive = 1.0
     keep_mb: Annotated[float, Meta(ge=1, le=1e6)] = 10_000.0
+    secret_key: Path | None = None
+    clients: Path | None = None
+    line_key: CurveKey | None = None
 
 
 class LightConfig(_Section, frozen=True):

@@ -6,8 +6,10 @@ from typing import Self
 
 import zmq
 
-from edge.core.errors import EventsError
+from edge.core.errors import EventsError, FoilsightError
 from edge.events.envelope import UNWRITTEN, Body, Envelope, Heartbeat, Origin, encode, envelope
+from edge.events.guard import Guard
+from edge.events.keys import LineKeys
 from edge.events.leaving import leave, lingering
 from edge.events.outbox import Outbox
 from edge.events.replay_server import ReplayServer
@@ -25,6 +27,9 @@ class EventWriter:
     and the numbers tell it so.
     The outbox stays open when the writer closes. Raises EventsError where an endpoint cannot be bound.
 
+    With `keys` only known clients hear or ask, as `Guard` has it; without, both endpoints must be on this machine
+    (ConfigError).
+
     Any thread may publish: one lock guards both outbox and socket, so events go out in the order of their numbers, and
     the socket passes from thread to thread behind that lock's memory barrier as ZeroMQ requires.
     """
@@ -40,6 +45,7 @@ class EventWriter:
         model: str,
         calibration: str,
         replay_endpoint: str | None = None,
+        keys: LineKeys | None = None,
     ) -> None:
         self._outbox = outbox
         self._origin = Origin(line=line, roll=roll, model=model, calibration=calibration)
@@ -49,8 +55,18 @@ class EventWriter:
         self._last_seq = outbox.last_seq
         self._context = lingering(_LINGER_MS)
         self._name = endpoint or replay_endpoint or ""
-        self._socket = None if endpoint is None else self._bound(endpoint)
-        self._replay = None if replay_endpoint is None else self._serving(replay_endpoint)
+        self._guard: Guard | None = None
+        try:
+            self._guard = Guard(self._context, keys)
+            self._socket = None if endpoint is None else self._bound(endpoint, self._guard)
+            self._replay = (
+                None
+                if replay_endpoint is None
+                else ReplayServer(self._context, self._outbox.path, replay_endpoint, self._guard)
+            )
+        except FoilsightError:
+            self._leave()
+            raise
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         if self._socket is not None:
             self._heart.start()
@@ -78,7 +94,7 @@ class EventWriter:
             self._heart.join()
         if self._replay is not None:
             self._replay.close()
-        leave(self._context, self._name)
+        self._leave()
 
     def __enter__(self) -> Self:
         return self
@@ -88,25 +104,23 @@ class EventWriter:
     ) -> None:
         self.close()
 
-    def _bound(self, endpoint: str) -> zmq.Socket[bytes]:
+    def _leave(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
+        leave(self._context, self._name)
+
+    def _bound(self, endpoint: str, guard: Guard) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.PUB)
         socket.sndhwm = _HIGH_WATER_MARK
+        guard.secure(socket, endpoint)
         try:
             socket.bind(endpoint)
         except zmq.ZMQError as error:
-            leave(self._context, endpoint)
             raise EventsError(
                 f"{endpoint}: events cannot be published there ({error.strerror}): stop what uses the address, or set "
                 "another one under [events] publish"
             ) from error
         return socket
-
-    def _serving(self, endpoint: str) -> ReplayServer:
-        try:
-            return ReplayServer(self._context, self._outbox.path, endpoint)
-        except EventsError:
-            leave(self._context, endpoint)
-            raise
 
     def _send(self, message: Envelope | Heartbeat) -> None:
         if self._socket is not None:

@@ -9,6 +9,8 @@ import zmq
 
 from edge.core.errors import EventsError
 from edge.events.envelope import Envelope, Heartbeat, decode
+from edge.events.guard import present
+from edge.events.keys import ListenerKeys
 from edge.events.replay_protocol import PageHeader, PageRequest, Refusal
 
 _POLL_MS = 100
@@ -37,12 +39,18 @@ class ReplayClient:
     """
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, patience_s: float, stop: threading.Event
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        patience_s: float,
+        stop: threading.Event,
+        keys: ListenerKeys | None,
     ) -> None:
         self._context = context
         self._endpoint = endpoint
         self._patience_s = patience_s
         self._stop = stop
+        self._keys = keys
         self._socket = self._connected()
 
     def page(self, stream: str, since: int) -> Page | None:
@@ -63,6 +71,7 @@ class ReplayClient:
 
     def _connected(self) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.DEALER)
+        present(socket, self._keys)
         try:
             socket.connect(self._endpoint)
         except zmq.ZMQError as error:

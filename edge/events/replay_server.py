@@ -7,6 +7,7 @@ import msgspec
 import zmq
 
 from edge.core.errors import EventsError
+from edge.events.guard import Guard
 from edge.events.outbox import OutboxReader
 from edge.events.replay_protocol import PAGE_BYTES, PAGE_EVENTS, PROTOCOL_VERSION, PageHeader, PageRequest, Refusal
 
@@ -24,17 +25,18 @@ class ReplayServer:
     Clients are served in turn, a page at a time, and never more than 100 pages a second altogether: however greedy they
     are, the line keeps the processor. To one that asks without reading, replies are dropped beyond a few pages. What is
     no request is answered with a `Refusal`; a frame beyond 4 KiB costs its sender the connection, and a request behind
-    more than 8 frames (the sender's identity and those of proxies on the way) is dropped.
+    more than 8 frames (the sender's identity and those of proxies on the way) is dropped. `guard` says who may ask.
     Raises EventsError where the endpoint cannot be bound or the outbox cannot be opened.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: Path, endpoint: str) -> None:
-        self._outbox = OutboxReader(path)
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: Path, endpoint: str, guard: Guard) -> None:
         self._closing = threading.Event()
         self._socket = context.socket(zmq.ROUTER)
         self._socket.maxmsgsize = _LARGEST_REQUEST_BYTES
         self._socket.rcvhwm = _WAITING_REQUESTS
         self._socket.sndhwm = _WAITING_REPLIES
+        guard.secure(self._socket, endpoint)
+        self._outbox = OutboxReader(path)
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:

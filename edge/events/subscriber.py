@@ -11,6 +11,8 @@ import zmq
 
 from edge.core.errors import EventsError
 from edge.events.envelope import UNWRITTEN, Envelope, Heartbeat, decode
+from edge.events.guard import Handshakes, present
+from edge.events.keys import ListenerKeys
 from edge.events.leaving import leave, lingering
 from edge.events.places import Places
 from edge.events.replay_client import NoAnswer, ReplayClient
@@ -51,10 +53,12 @@ class Subscriber:
 
     `since` says where to begin in the first stream heard, if `state` does not name it: after that number; None: with
     what is published from now on. A stream that begins later is heard from its beginning. `topics`: only these; none:
-    all. Iteration ends when `stop` is set. Memory is bounded by one page of events and ZeroMQ's queues.
+    all. `keys`: for a line that speaks with keys. Iteration ends when `stop` is set. Memory is bounded by one page of
+    events and ZeroMQ's queues.
 
     Not to be shared between threads. Raises EventsError where an endpoint is no address, what speaks there is not
-    Foilsight, the state cannot be read or written, or the outbox ends before the place to go on after.
+    Foilsight, the line refuses the listener, the state cannot be read or written, or the outbox ends before the place
+    to go on after.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Subscriber:
         since: int | None = 0,
         patience_s: float = 60.0,
         stop: threading.Event | None = None,
+        keys: ListenerKeys | None = None,
     ) -> None:
         if since is not None and since < 0:
             raise EventsError(f"the number to begin after must be 0 or more, not {since}")
@@ -78,11 +83,13 @@ class Subscriber:
         self._stream = ""
         self._context = lingering(0)
         try:
-            self._socket = self._subscribed()
+            self._socket = self._context.socket(zmq.SUB)
+            self._handshakes = Handshakes(self._socket, publish_endpoint, keys)
+            self._subscribe(keys)
             self._replay = (
                 None
                 if replay_endpoint is None
-                else ReplayClient(self._context, replay_endpoint, patience_s, self._stop)
+                else ReplayClient(self._context, replay_endpoint, patience_s, self._stop, keys)
             )
         except EventsError:
             leave(self._context, publish_endpoint)
@@ -123,24 +130,25 @@ class Subscriber:
         self._items.close()
         leave(self._context, self._endpoint)
 
-    def _subscribed(self) -> zmq.Socket[bytes]:
-        socket = self._context.socket(zmq.SUB)
+    def _subscribe(self, keys: ListenerKeys | None) -> None:
+        socket = self._socket
         # A machine that lost its power says no goodbye. Not by ZeroMQ's own heartbeat: where the queue is full because
         # its reader is slow, that goes unanswered, and libzmq (4.3.5, issue 3937) aborts the process as it reconnects.
         socket.tcp_keepalive = 1
         socket.tcp_keepalive_idle = _SILENCE_S
         socket.tcp_keepalive_intvl = 1
         socket.tcp_keepalive_cnt = _UNANSWERED
+        present(socket, keys)
         socket.subscribe(b"")  # all topics: a missing number is only a gap to one who would have received it
         try:
             socket.connect(self._endpoint)
         except zmq.ZMQError as error:
             raise EventsError(f"{self._endpoint}: not an address to listen at ({error.strerror})") from error
-        return socket
 
     def _in_order(self) -> Generator[Envelope | Gap, None, None]:
         while not self._stop.is_set():
             if not self._socket.poll(_POLL_MS):
+                self._handshakes.check()
                 continue
             message = self._received()
             if not isinstance(message, Heartbeat) and message.seq == UNWRITTEN:

@@ -23,6 +23,7 @@ from edge.service.album import DEFECTS, ROLL_ALBEDO, ROLL_MAP, SECTIONS, Album
 from edge.service.backends import open_backend
 from edge.service.gallery import Truth
 from edge.service.keeping import ClassKeeper, SurfaceKeeper
+from edge.service.keys import line_keys
 from edge.service.page import PAGE, write_page
 from edge.service.progress import web_progress
 from edge.service.report import EVENTS, OUTBOX, REPORT, Report, fresh_folder, joined, write_report
@@ -137,6 +138,8 @@ def _writer(
 ) -> tuple[EventWriter, list[str]]:
     """A publisher, or one that only fills the outbox where somebody else, say the live line, has the address."""
 
+    keys = line_keys(config.events)
+
     def opened(publish: str | None, replay: str | None) -> EventWriter:
         writer = EventWriter(
             outbox,
@@ -147,6 +150,7 @@ def _writer(
             roll=roll,
             model=model.digest,
             calibration=calibration.digest,
+            keys=keys,
         )
         return stack.enter_context(writer)
 

@@ -5,19 +5,29 @@ from collections.abc import Collection
 
 from edge.core.types import Alarm, Coverage, Defect, Status
 from edge.events.envelope import encode
+from edge.events.keys import ListenerKeys
 from edge.events.subscriber import Gap, Subscriber
 from edge.service.stopping import stop_when_asked
 
 
 def print_events(
-    publish: str, topics: Collection[str], as_json: bool, *, replay: str | None = None, since: int | None = None
+    publish: str,
+    topics: Collection[str],
+    as_json: bool,
+    *,
+    replay: str | None = None,
+    since: int | None = None,
+    keys: ListenerKeys | None = None,
 ) -> None:
     """Print events until ctrl-C, from the one after number `since` on; None: what is published from now on.
 
     What was missed is asked for at `replay`; what cannot be had is said on the error stream. Raises EventsError.
     """
     print(f"listening at {publish}, ctrl-C ends", file=sys.stderr)
-    with stop_when_asked() as stop, Subscriber(publish, replay, topics=topics, since=since, stop=stop) as events:
+    with (
+        stop_when_asked() as stop,
+        Subscriber(publish, replay, topics=topics, since=since, stop=stop, keys=keys) as events,
+    ):
         for item in events:
             if isinstance(item, Gap):
                 print(f"missed events {item.from_seq} to {item.to_seq}: {item.why}", file=sys.stderr, flush=True)

@@ -22,6 +22,7 @@ from edge.pipeline.inspection import Inspection, Watchers
 from edge.segmentation.model import load_model
 from edge.service.backends import open_backend
 from edge.service.health import Health, Sight
+from edge.service.keys import line_keys
 from edge.service.line import Line
 from edge.service.logging import service_log
 from edge.service.metrics import CAUSES, Metrics, MetricsServer
@@ -90,6 +91,7 @@ class Running:
                 roll=config.roll,
                 model=model.digest,
                 calibration=line.calibration.digest,
+                keys=line_keys(config.events),
             )
         )
         place = last_place(folder, outbox, config.roll)

@@ -176,7 +176,7 @@ def listen(
     Parameters
     ----------
     config
-        Configuration (TOML) with the address under [events] publish.
+        Configuration (TOML): [events] has the address, and for a line with keys secret_key and line_key.
     topic
         Only these: defect, coverage, alarm, status.
     since
@@ -184,11 +184,12 @@ def listen(
     json
         One JSON object a line.
     """
+    from edge.service.keys import listener_keys
     from edge.service.listening import print_events
 
     require(since is None or since >= 0, "--since", "0 or more")
     settings = load_config(config).events
-    print_events(settings.publish, topic, json, replay=settings.replay, since=since)
+    print_events(settings.publish, topic, json, replay=settings.replay, since=since, keys=listener_keys(settings))
     return EXIT_DONE
 
 
