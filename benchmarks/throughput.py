@@ -1,155 +1,173 @@
-"""How much web a second the line inspects: against its network alone, against what a user would write instead, and what
-every stage takes of the time.
+"""How much web a second the line inspects: against its network alone, against what a user would write instead, and
+what every stage takes of the time.
 
-    python -m benchmarks.throughput [--metres 0.5] [--width-px 1024] [--precision auto] [--rounds 3] [--json]
+    python -m benchmarks.throughput [--metres 20] [--width-px 1024] [--precision auto] [--model F.onnx] [--gate]
+                                    [--rival-metres 3] [--json]
 
-Two fixed webs, dense and production, rendered beforehand and in memory; all runs of a web in turn, the best round of
-each. "Network alone": the windows that the line gives its network, halo included, one after another. The rival has the
-same weights, thresholds and halo, at f32 as PyTorch has them by default, and every core: `benchmarks/rivals/eager.py`.
-Both are held against what was planted, by `foilsight evaluate`'s rules. `linear` is by how much the time of a web and
-of its parts departs from a line through the origin.
+Two fixed webs, dense and production, in rolls of a metre, each rendered by its seed and in memory while all ways of
+inspecting take it in turn. None was ever trained on. Ratios are of roll by roll: their median, and in brackets what a
+half of them lies between. "Network alone": as many windows of the same shapes as the line gives its network, halos
+included, one after another. Parts of the time are those of one stage after another, on the first roll. With `--gate`
+the line also runs behind the gate, which the model must have learnt. For int8 the model is quantised on the spot.
+
+The rival has the same weights, thresholds and halo, at f32 as PyTorch has them by default, and every core
+(`benchmarks/rivals/eager.py`); it takes the first rolls only, and what is said of it and the line is said of these. All
+are held against what was planted, by `foilsight evaluate`'s rules.
 """
 
 import argparse
 import json
 import os
 import sys
-import time
-from collections.abc import Sequence
+import tempfile
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.pipeline import CONFIG, Timed, one_after_another
-from benchmarks.rivals.eager import EagerRival
-from edge.core.types import U8, ClassMap, Frame
-from edge.core.web_axes import WebAxes
-from edge.defects.joiner import DefectJoiner
-from edge.pipeline.inspection import Inspection, Watchers
-from edge.segmentation.model import ModelFile, load_model
+from benchmarks.laps import DENSITIES
+from benchmarks.precision import quantised
+from benchmarks.stages import parts_of_time
+from benchmarks.throughput_run import Roll, Way
+from edge.segmentation.model import SHIPPED_MODEL, ModelFile, load_model
 from edge.segmentation.openvino import OpenVinoBackend
-from edge.service.matching import Heard, Score, compare
 from edge.simulation.camera import Rig, StrobedCamera
-from edge.simulation.planting import DENSE, PRODUCTION, Frequencies
 from edge.simulation.web import RenderedWeb
 
-WEBS: dict[str, Frequencies] = {"dense": DENSE, "production": PRODUCTION}
-SEED = 97
-PARTS = (0.25, 0.5, 1.0)
+FIRST_SEED, ROLL_MM = 70_001, 1000.0
+LINE, GATED, NETWORK, RIVAL = "line", "line, gate on", "network alone", "rival"
 
 
-def the_line(camera: StrobedCamera, frames: Sequence[Frame], model: ModelFile, backend: OpenVinoBackend) -> float:
-    """Seconds that the line takes."""
-    with Inspection(camera.calibration, model.info, backend, CONFIG, lambda bodies: None) as inspection:
-        begin = time.perf_counter()
-        for frame in frames:
-            inspection.push(frame)
-        inspection.finish()
-        return time.perf_counter() - begin
+class Web:
+    """One web, and what came of it in every way."""
+
+    def __init__(self, density: str, width_px: int, metres: float, rival_metres: float) -> None:
+        self._density, self._width_px = density, width_px
+        self._rolls = max(1, round(1000 * metres / ROLL_MM))
+        self._roll_mm = 1000 * metres / self._rolls
+        self._with_rival = min(self._rolls, round(1000 * rival_metres / self._roll_mm))
+        self._mpix: list[float] = []
+        self._parts: dict[str, float] = {}
+        self._ways = {name: Way() for name in (LINE, GATED, NETWORK, RIVAL)}
+
+    def run(self, model: ModelFile, rival: ModelFile, backend: OpenVinoBackend, *, gate: bool) -> None:
+        """Every roll in every way; `rival` is the model whose weights the rival takes."""
+        for number in range(self._rolls):
+            web = RenderedWeb(FIRST_SEED + number, self._width_px, DENSITIES[self._density])
+            roll = Roll(StrobedCamera(web, self._roll_mm, Rig()), model)
+            self._mpix.append(roll.mpix)
+            if number == 0:
+                self._parts = parts_of_time(roll.frames, roll.calibration, model, backend)
+            shapes = roll.line(self._ways[LINE], backend, gate=False)
+            roll.network(self._ways[NETWORK], backend, shapes)
+            if gate:
+                roll.line(self._ways[GATED], backend, gate=True)
+            if number < self._with_rival:
+                roll.rival(self._ways[RIVAL], rival)
+            rates = ", ".join(f"{name} {rate:.2f}" for name, rate in self._rates().items())
+            say = f"{self._density}, {number + 1} of {self._rolls} rolls, MPix/s: {rates}"
+            print(say, file=sys.stderr, flush=True)
+
+    def figures(self) -> dict[str, Any]:
+        """For JSON."""
+        line, gated = self._ways[LINE], self._ways[GATED]
+        found = {"line": line.found(self._rolls)}
+        figures: dict[str, Any] = {
+            "metres": self._rolls * self._roll_mm / 1000,
+            "mpix": sum(self._mpix),
+            "mpix_per_s": self._rates(),
+            "cpu_s_per_mpix": {
+                name: sum(way.cpu_s) / sum(self._mpix[: len(way.cpu_s)])
+                for name, way in self._ways.items()
+                if way.cpu_s
+            },
+            "parts_of_time": self._parts,
+            "line_of_network": self._ratio(NETWORK, LINE),
+            "found": found,
+        }
+        if gated.wall_s:
+            found[GATED] = gated.found(self._rolls)
+            figures["gated_of_line"] = self._ratio(LINE, GATED)
+            figures["network_work_saved_times"] = line.network_px / max(1, gated.network_px)
+        if self._with_rival:
+            first = self._with_rival
+            figures["rival_metres"] = first * self._roll_mm / 1000
+            figures["line_of_rival"] = self._ratio(RIVAL, LINE)
+            found |= {"rival": self._ways[RIVAL].found(first), "line there": line.found(first)}
+            if gated.wall_s:
+                figures["gated_of_rival"] = self._ratio(RIVAL, GATED)
+                found["line, gate on, there"] = gated.found(first)
+        return figures
+
+    def _rates(self) -> dict[str, float]:
+        """MPix of web a second over all rolls that went that way."""
+        ways = self._ways.items()
+        return {name: sum(self._mpix[: len(way.wall_s)]) / sum(way.wall_s) for name, way in ways if way.wall_s}
+
+    def _ratio(self, slow: str, fast: str) -> dict[str, float]:
+        """By how much the one way takes longer than the other: quartiles over the rolls that went both."""
+        pairs = zip(self._ways[slow].wall_s, self._ways[fast].wall_s, strict=False)
+        q25, median, q75 = np.percentile([one / other for one, other in pairs], [25, 50, 75]).tolist()
+        return {"median": median, "q25": q25, "q75": q75}
 
 
-def line_score(camera: StrobedCamera, frames: Sequence[Frame], model: ModelFile, backend: OpenVinoBackend) -> Score:
-    """What the line finds of what was planted."""
-    heard, pixels = Heard(), np.zeros((camera.rows, camera.web.width_px), np.uint8)
-
-    def keep(class_map: ClassMap) -> None:
-        here = pixels[class_map.first_row : class_map.first_row + class_map.rows]
-        here[:] = class_map.class_index[: len(here)]
-
-    watchers = Watchers(classes=[keep])
-    with Inspection(camera.calibration, model.info, backend, CONFIG, heard.take, watchers) as inspection:
-        for frame in frames:
-            inspection.push(frame)
-        inspection.finish()
-    return judged(camera, heard, pixels, model)
-
-
-def rival_score(camera: StrobedCamera, classes: U8, model: ModelFile) -> Score:
-    """What the rival's classes hold, made into events by the line's own rules, which it is given for nothing."""
-    heard = Heard()
-    joiner = DefectJoiner(model.info.classes, CONFIG.defects, WebAxes(camera.web.pitch_mm), camera.web.width_px)
-    full = np.full(classes.shape, 255, np.uint8)
-    heard.take(joiner.push(ClassMap(classes, full, 0)))
-    heard.take(joiner.finish())
-    return judged(camera, heard, classes, model)
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """All figures of one run."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = load_model(options.model)
+        is_int8 = options.precision == "int8"
+        model = load_model(quantised(source.path, Path(folder))) if is_int8 else source
+        backend = OpenVinoBackend(model, "auto" if is_int8 else options.precision)
+        webs = {}
+        for density in DENSITIES:
+            web = Web(density, options.width_px, options.metres, options.rival_metres)
+            web.run(model, source, backend, gate=options.gate)
+            webs[density] = web.figures()
+    return {"width_px": options.width_px, "precision": backend.precision, "model": source.digest, "webs": webs}
 
 
-def judged(camera: StrobedCamera, heard: Heard, pixels: U8, model: ModelFile) -> Score:
-    """Events against truth."""
-    truth = camera.web.classes(0, camera.rows)
-    comparison = compare(heard, pixels, truth, model.info.classes, CONFIG.defects, WebAxes(camera.web.pitch_mm))
-    return Score.total(comparison.scores.values())
-
-
-def measure(name: str, metres: float, width_px: int, precision: str, rounds: int) -> dict[str, object]:
-    """All figures of one web."""
-    camera = StrobedCamera(RenderedWeb(SEED, width_px, WEBS[name]), 1000 * metres, Rig())
-    frames, model = list(camera.frames()), load_model(None)
-    backend = OpenVinoBackend(model, precision)  # type: ignore[arg-type]
-    timed = Timed(backend)
-    timed.kept = windows = []
-    shares = one_after_another(frames, camera.calibration, model, timed)
-    seconds: dict[str, list[float]] = {"network alone": [], "line": [], "rival": []}
-    classes: U8 = np.zeros((0, 0), np.uint8)
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        for window in windows:
-            backend.infer(window)
-        seconds["network alone"].append(time.perf_counter() - begin)
-        seconds["line"].append(the_line(camera, frames, model, backend))
-        begin = time.perf_counter()
-        classes = EagerRival(camera.calibration, model, CONFIG.assembly.strip_rows).run(frames)
-        seconds["rival"].append(time.perf_counter() - begin)
-    parts = [
-        min(the_line(camera, frames[: int(part * len(frames))], model, backend) for _ in range(2)) for part in PARTS
-    ]
-    per_part = np.array(parts) / np.array(PARTS)
-    mpix = camera.rows * width_px / 1e6
-    best = {run: min(each) for run, each in seconds.items()}
-    total = sum(shares.values())
-    return {
-        "mpix": mpix,
-        "precision": backend.precision,
-        "mpix_per_s": {run: mpix / each for run, each in best.items()},
-        "line_of_network": best["network alone"] / best["line"],
-        "line_of_rival": best["rival"] / best["line"],
-        "assembly_and_surface": (shares["assembly"] + shares["surface"]) / total,
-        "linear": float(np.abs(per_part / per_part[-1] - 1).max()),
-        "found": {
-            "line": _score(line_score(camera, frames, model, backend)),
-            "rival": _score(rival_score(camera, classes, model)),
-        },
+def print_figures(found: dict[str, Any]) -> None:
+    """On standard output."""
+    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}", file=sys.stderr)
+    ratios = {
+        "line_of_network": "line to its network alone",
+        "line_of_rival": "line to rival",
+        "gated_of_line": "gate on to gate off",
+        "gated_of_rival": "gate on to rival",
     }
+    for density, web in found["webs"].items():
+        rival = f", the rival on the first {web['rival_metres']:g} m" if "rival_metres" in web else ""
+        print(f"{density}, {web['metres']:g} m, {web['mpix']:.0f} MPix in {found['precision']}{rival}")
+        for name, rate in web["mpix_per_s"].items():
+            print(f"  {name:28}{rate:8.2f} MPix/s, {1e3 * web['cpu_s_per_mpix'][name]:7.1f} ms of CPU a MPix")
+        for key, words in ratios.items():
+            if key in web:
+                ratio = web[key]
+                print(f"  {words:28}{ratio['median']:8.3f} times ({ratio['q25']:.3f} to {ratio['q75']:.3f})")
+        if "network_work_saved_times" in web:
+            print(f"  {'through the network':28}{web['network_work_saved_times']:8.1f} times less with the gate on")
+        print("  time: " + ", ".join(f"{stage} {part:.1%}" for stage, part in web["parts_of_time"].items()))
+        for name, score in web["found"].items():
+            of = f"recall {_percent(score['recall'])} of {score['planted']}"
+            print(f"  {name:28}{of}, precision {_percent(score['precision'])} of {score['events']}")
 
 
-def _score(score: Score) -> dict[str, float | int | None]:
-    return {"planted": score.planted, "recall": score.object_recall, "precision": score.object_precision}
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f} %"
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--metres", type=float, default=0.5)
+    parser.add_argument("--metres", type=float, default=20.0, help="of each web")
     parser.add_argument("--width-px", type=int, default=1024)
-    parser.add_argument("--precision", choices=("auto", "f32", "bf16"), default="auto")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", choices=("auto", "f32", "bf16", "int8"), default="auto")
+    parser.add_argument("--model", type=Path, default=SHIPPED_MODEL)
+    parser.add_argument("--gate", action="store_true", help="run the line behind the gate too")
+    parser.add_argument("--rival-metres", type=float, default=3.0, help="of each web that the rival takes")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
-    options = parser.parse_args()
-    figures = {
-        name: measure(name, options.metres, options.width_px, options.precision, options.rounds) for name in WEBS
-    }
-    if options.json:
-        print(json.dumps(figures))
-        return
-    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}", file=sys.stderr)
-    for name, web in figures.items():
-        rates = ", ".join(f"{run} {rate:.2f}" for run, rate in web["mpix_per_s"].items())  # type: ignore[attr-defined]
-        print(f"{name}, {web['mpix']:.1f} MPix in {web['precision']}: MPix/s {rates}")
-        print(
-            f"  line {web['line_of_network']:.3f} of its network, {web['line_of_rival']:.1f} times the rival; "
-            f"assembly and surface {web['assembly_and_surface']:.1%} of the time; linear within {web['linear']:.1%}"
-        )
-        for run, score in web["found"].items():  # type: ignore[attr-defined]
-            print(f"  {run}: of {score['planted']} recall {score['recall']}, precision {score['precision']}")
+    found = measure(options := parser.parse_args())
+    print(json.dumps(found)) if options.json else print_figures(found)
 
 
 if __name__ == "__main__":
