@@ -82,12 +82,7 @@ class Assembler:
         self._last_id: int | None = None
         self._pool: Pixels = np.empty((0, calibration.height, calibration.width), np.uint8)
         self._free: list[int] = []
-        if calibration.flat is None or calibration.dark is None:
-            self._dark = np.zeros((calibration.lights, 1, 1), np.float32)
-            self._gain = np.full((calibration.lights, 1, 1), 1.0 / calibration.white, np.float32)
-        else:
-            self._dark = calibration.dark
-            self._gain = 1.0 / (calibration.flat - calibration.dark)
+        self._dark, self._gain = _correction(calibration)
         self._drift = EncoderDrift(calibration, self._dark, self._gain)
 
     @property
@@ -108,6 +103,15 @@ class Assembler:
     def empty_planes(self) -> F32:
         """Memory for the planes of any strip."""
         return _planes(self._calibration, self._strip_rows)
+
+    def recalibrate(self, calibration: Calibration) -> int:
+        """Correct what is not laid yet by another calibration, of the same frames and the same way of the web; returns
+        the first row that is."""
+        self._calibration = calibration
+        self._witness = LightWitness(calibration)
+        self._dark, self._gain = _correction(calibration)
+        self._drift.recalibrate(self._dark, self._gain)
+        return self._next_row
 
     def push(self, frame: Frame, out: F32 | None = None) -> Iterator[Strip]:
         """Take a frame; yield the strips it completes."""
@@ -215,6 +219,14 @@ class Assembler:
         self._next_row += rows
         self._free += [view.slot for view in self._views.release_before(self._next_row)]
         return strip
+
+
+def _correction(calibration: Calibration) -> tuple[F32, F32]:
+    """Dark counts and gain (n, h, w), or (n, 1, 1) without a flat field."""
+    if calibration.flat is None or calibration.dark is None:
+        gain = np.full((calibration.lights, 1, 1), 1.0 / calibration.white, np.float32)
+        return np.zeros_like(gain), gain
+    return calibration.dark, 1.0 / (calibration.flat - calibration.dark)
 
 
 def _planes(calibration: Calibration, rows: int) -> F32:

@@ -104,6 +104,11 @@ class EncoderDrift:
         """The encoder has started anew: nobody knows how far frames so far lie from those to come."""
         self._before = None
 
+    def recalibrate(self, dark: F32, gain: F32) -> None:
+        """Correct frames by these from now on. What was corrected otherwise is compared with none of them."""
+        self._dark, self._gain = dark, gain
+        self._before = None
+
     def _sampled(self, light: int, pixels: Pixels, row: float) -> _Seen:
         """Into the memory of the frame before the last one."""
         self._memory.reverse()

@@ -16,6 +16,7 @@ from edge.core.types import ClassMap, Defect
 from edge.core.web_axes import WebAxes
 from edge.defects.following import Following, Phase
 from edge.defects.outline import POINTS_PER_EVENT
+from edge.defects.rules import worth_reporting
 from edge.defects.runs import I64, Runs, compile_kernels, connect, find_runs, no_runs
 
 
@@ -35,10 +36,7 @@ class DefectJoiner:
         self._labels = tuple(labels)
         self._axes = axes
         self._width = width
-        kept = [rules.rule(label) for label in self._labels]
-        # The small allowances keep a threshold that is a whole number of pixels from being missed by rounding.
-        self._min_area = np.array([max(math.ceil(rule.min_area_mm2 / axes.pitch_mm**2 - 1e-6), 1) for rule in kept])
-        self._min_score = np.array([math.ceil(rule.min_score * 255 - 1e-6) for rule in kept])
+        self._min_area, self._min_score = worth_reporting(self._labels, rules, axes.pitch_mm)
         self._next_row: int | None = None
         self._next_id = 1
         self._seam = no_runs()

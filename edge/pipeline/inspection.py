@@ -1,6 +1,7 @@
 """The stages in their order: frames go in, events come out."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,39 +10,29 @@ from typing import Self
 
 from edge.assembly.assembler import Assembler, FrameCounts
 from edge.core.calibration import Calibration
-from edge.core.clock import monotonic_ns, utc_now
+from edge.core.clock import monotonic_ns
 from edge.core.config import Config
+from edge.core.errors import CalibrationError, ModelError
 from edge.core.types import U8, Alarm, ClassMap, Coverage, Defect, Frame, Strip, Surface
 from edge.core.web_axes import WebAxes
 from edge.defects.joiner import DefectJoiner
-from edge.pipeline.lamp_watch import LampWatch
+from edge.pipeline.changing import FittedCalibration, FittedModel, Turn, Turned, calibration_misfit, in_pieces
+from edge.pipeline.frame_alarms import FrameAlarms
 from edge.pipeline.latency import Latencies
 from edge.pipeline.ledger import Ledger, Totals
+from edge.pipeline.shadow import Shadow
 from edge.pipeline.stages import Stages
 from edge.pipeline.surface_watch import SurfaceWatch
 from edge.segmentation.backend import Backend
 from edge.segmentation.model import ModelInfo
 from edge.segmentation.stream import Segmenter, open_gate
 from edge.surface import KERNELS
-from edge.surface.solver import SurfaceSolver, empty_surface
+from edge.surface.solver import empty_surface
 
 PASSAGES = 3
 """Strips under way at most, one for each stage: where the network is the slow one, one waits for it. More of them would
 wait longer, and no strip would come out sooner."""
 PITCH_TOLERANCE = 0.05
-
-_ALARMS = {
-    "incomplete": "frames arrive incomplete",
-    "no_position": "frames arrive without an encoder position",
-    "dark": "a lamp did not fire: check it, its cable and its strobe output",
-    "other_light": "frames are lit by another light than they claim: check whether two lamps are exchanged",
-    "encoder_restarts": "the encoder went back by more than a frame: lengths from here on are estimated",
-}
-"""What a person is told when the count of that name in `FrameCounts` rises for the first time."""
-_OF_A_LAMP = ("dark", "other_light")
-"""Of these it is told of every lamp."""
-_UNUSABLE = ("incomplete", "no_position", "dark", "other_light")
-"""A frame with which one of these rises is not used."""
 
 
 @dataclass
@@ -63,7 +54,8 @@ class _Passage:
 
     `surface_memory` and `map_memory` are made once. They are the passage's: the first stage writes the one, the second
     the other, and both are overwritten when the passage, having left the last stage, is taken again.
-    `read_ns`: when the frame that completed the strip was read.
+    `read_ns`: when the frame that completed the strip was read; `turns`: what changes, on rows no earlier passage holds
+    class maps of.
     """
 
     surface_memory: Surface
@@ -73,6 +65,7 @@ class _Passage:
     surface: Surface | None = None
     class_maps: Sequence[ClassMap] = ()
     alarms: Sequence[Alarm] = ()
+    turns: Sequence[Turn] = ()
     is_last: bool = False
 
 
@@ -85,8 +78,8 @@ class Inspection:
     are `PASSAGES` strips late.
 
     An error in any stage ends the inspection: what was complete before it is still published, then `push` or `finish`
-    raises it. Rows that were not decided by then are in no coverage. `notes` says what had to be assumed. Raises
-    CalibrationError for frames that do not fit, ValueError for frames after the end.
+    raises it. Rows that were not decided by then are in no coverage. `notes` says what had to be assumed; `model` and
+    `calibration` are at work. Raises CalibrationError for frames that do not fit, ValueError for frames after the end.
     """
 
     def __init__(
@@ -105,16 +98,20 @@ class Inspection:
         strip_rows, width = config.assembly.strip_rows, calibration.width
         self._assembler = Assembler(calibration, strip_rows, self.axes.pitch_mm)
         self._planes = self._assembler.empty_planes()
-        self._solver = SurfaceSolver(calibration, KERNELS[config.surface.solver])
+        self._kernel = KERNELS[config.surface.solver]
+        self.calibration = FittedCalibration.of(calibration, self._kernel)
         gate = open_gate(model, width, strip_rows) if config.segmentation.gate else None
         self._segmenter = Segmenter(backend, model, width, strip_rows, config.segmentation.window_width_px, gate)
+        self.model = FittedModel(model, self._segmenter.network)
         self._joiner = DefectJoiner(model.classes, config.defects, self.axes, width)
         self._ledger = Ledger(calibration, self.axes.pitch_mm)
-        self._told: set[tuple[str, int | None]] = set()
-        self._counted: dict[str, int] = {}
-        self._lamps = LampWatch(calibration)
+        self._alarms = FrameAlarms()
         self._checksum = SurfaceWatch(self.axes.row_mm)
         self._latencies = Latencies()
+        self._shadow: Shadow | None = None
+        self._next_model: deque[tuple[FittedModel, Turned]] = deque(maxlen=1)
+        self._next_calibration: deque[tuple[FittedCalibration, Turned]] = deque(maxlen=1)
+        self._turns: list[Turn] = []
         self._stages = Stages(
             [_Passage(empty_surface(strip_rows, width), self._segmenter.empty_map()) for _ in range(PASSAGES)],
             [("segmentation", self._segment), ("defects", self._tell)],
@@ -152,14 +149,50 @@ class Inspection:
         """Strips, alarms between them counted too, that have not yet left the last stage."""
         return self._stages.under_way
 
+    @property
+    def shadow(self) -> Shadow | None:
+        """What is shown every decision besides; the old one is to be closed by whoever sets another."""
+        return self._shadow
+
+    @shadow.setter
+    def shadow(self, shadow: Shadow | None) -> None:
+        self._shadow = shadow
+        self._segmenter.beside = None if shadow is None else shadow.take
+
+    def fit_model(self, model: ModelInfo, backend: Backend) -> FittedModel:
+        """Another model for this web, ready to be used. Takes its time, in any thread. Raises ModelError."""
+        misfit = self._segmenter.misfit(model)
+        if self.calibration.calibration.pitch_mm is None and model.pitch_mm != self.axes.pitch_mm:
+            misfit = f"pitch_mm is {model.pitch_mm}, that of the model at work, the web's scale, {self.axes.pitch_mm}"
+        if misfit is not None:
+            raise ModelError(misfit)
+        return FittedModel(model, self._segmenter.fitted(backend))
+
+    def fit_calibration(self, calibration: Calibration) -> FittedCalibration:
+        """Another calibration of this line, as `fit_model`. Raises CalibrationError."""
+        misfit = calibration_misfit(self.calibration.calibration, calibration)
+        if misfit is not None:
+            raise CalibrationError(misfit)
+        return FittedCalibration.of(calibration, self._kernel)
+
+    def use_model(self, model: FittedModel, turned: Turned) -> None:
+        """Have another model decide from the next strip on; one that is not used yet is forgotten. From any thread."""
+        self._next_model.append((model, turned))
+
+    def use_calibration(self, calibration: FittedCalibration, turned: Turned) -> None:
+        """Solve by another calibration from the next strip on; one that is not used yet is forgotten. From any
+        thread."""
+        self._next_calibration.append((calibration, turned))
+
     def push(self, frame: Frame) -> None:
         """Inspect what this frame completes, behind what is under way."""
         read_ns = monotonic_ns()
         with self._ending_on_error():
             self._stages.check()
+            self._recalibrate(read_ns)
             for strip in self._assembler.push(frame, self._planes):
                 self._inspect(strip, read_ns)
-            alarms = self._alarms(frame)
+            alarms = self._alarms.push(frame, self._assembler, self.calibration.lamps)
             if alarms:
                 self._stages.send(self._passage(read_ns, alarms=alarms))
 
@@ -189,12 +222,21 @@ class Inspection:
             self.close()
             raise
 
+    def _recalibrate(self, read_ns: int) -> None:
+        """What is not laid yet is corrected, solved and watched by another calibration, where one waits."""
+        if self._next_calibration:
+            fitted, turned = self._next_calibration.popleft()
+            self.calibration = fitted
+            self._checksum = SurfaceWatch(self.axes.row_mm)
+            row = self._assembler.recalibrate(fitted.calibration)
+            self._stages.send(self._passage(read_ns, turns=[Turn(row, turned, fitted.calibration)]))
+
     def _inspect(self, strip: Strip, read_ns: int) -> None:
         """The first stage, behind assembly."""
         passage = self._passage(read_ns)
         passage.lights_seen = strip.lights_seen
         began_s = time.perf_counter()
-        passage.surface = self._solver.solve(strip, passage.surface_memory)
+        passage.surface = self.calibration.solver.solve(strip, passage.surface_memory)
         self._took("surface", time.perf_counter() - began_s)
         passage.alarms = list(self._checksum.push(passage.surface))
         self._stages.send(passage)
@@ -203,16 +245,22 @@ class Inspection:
         for told in self._watchers.stages:
             told(stage, seconds)
 
-    def _passage(self, read_ns: int, *, alarms: Sequence[Alarm] = (), is_last: bool = False) -> _Passage:
+    def _passage(
+        self, read_ns: int, *, alarms: Sequence[Alarm] = (), turns: Sequence[Turn] = (), is_last: bool = False
+    ) -> _Passage:
         """An idle passage without a strip."""
         passage = self._stages.take()
-        passage.read_ns, passage.alarms, passage.is_last = read_ns, alarms, is_last
+        passage.read_ns, passage.alarms, passage.turns, passage.is_last = read_ns, alarms, turns, is_last
         passage.lights_seen = passage.surface = None
         return passage
 
     def _segment(self, passage: _Passage) -> None:
         """The second stage."""
         passage.class_maps = []
+        if self._next_model:
+            self.model, turned = self._next_model.popleft()
+            self._segmenter.use(self.model.network, self.model.info)
+            passage.turns = [*passage.turns, Turn(self._segmenter.next_row, turned)]
         if passage.surface is not None:
             passage.class_maps = self._segmenter.push(passage.surface, passage.map_memory)
         if passage.is_last:
@@ -224,37 +272,23 @@ class Inspection:
             self._ledger.push(passage.lights_seen)
             for watch in self._watchers.surface:
                 watch(passage.surface)
+        self._turns += passage.turns
         for class_map in passage.class_maps:
             for look in self._watchers.classes:
                 look(class_map)
-            self._emit(self._joiner.push(class_map), passage.read_ns)
-            self._emit(self._ledger.decide(class_map.rows, passed_over_px=class_map.passed_over_px), passage.read_ns)
+            for turns, piece in in_pieces(class_map, self._turns):
+                self._turn(turns, passage.read_ns)
+                self._emit(self._joiner.push(piece), passage.read_ns)
+                self._emit(self._ledger.decide(piece.rows, passed_over_px=piece.passed_over_px), passage.read_ns)
         self._emit(passage.alarms, passage.read_ns)
         if passage.is_last:
             self._emit(self._joiner.finish(), passage.read_ns)
             self._emit(self._ledger.finish(), passage.read_ns)
 
-    def _alarms(self, frame: Frame) -> list[Alarm]:
-        """What this frame shows for the first time, in troubles of a lamp for the first time with this one."""
-        counts = {kind: int(getattr(self._assembler.counts, kind)) for kind in _ALARMS}
-        risen = {
-            (kind, frame.light if kind in _OF_A_LAMP else None)
-            for kind, count in counts.items()
-            if count > self._counted.get(kind, 0)
-        }
-        new = risen - self._told
-        self._counted = counts
-        self._told |= new
-        where = f"first seen at frame {frame.frame_id} of light {frame.light}, {frame.encoder_mm:.1f} mm"
-        alarms = [Alarm(kind=kind, since=utc_now(), detail=f"{_ALARMS[kind]}, {where}") for kind, _ in new]
-        if not any(kind in _UNUSABLE for kind, _ in risen):
-            alarms += self._lamps.push(frame)
-        drift = self._assembler.encoder_drift
-        if drift.is_off and ("misregistered", None) not in self._told:
-            self._told.add(("misregistered", None))
-            detail = f"{drift.in_words}, seen before {frame.encoder_mm:.1f} mm"
-            alarms.append(Alarm(kind="misregistered", since=utc_now(), detail=detail))
-        return alarms
+    def _turn(self, turns: Sequence[Turn], read_ns: int) -> None:
+        for turn in turns:
+            self._emit(self._ledger.turn(turn.calibration), read_ns)
+            turn.turned(turn.row)
 
     def _emit(self, bodies: Sequence[Defect | Coverage | Alarm], read_ns: int) -> None:
         if bodies:

@@ -88,6 +88,15 @@ class Ledger:
             self._enter(verdict, int(last - first), records)
         return records
 
+    def turn(self, calibration: Calibration | None = None) -> list[Coverage]:
+        """End the record that is open: rows to come are another model's, or another calibration's."""
+        if calibration is not None:
+            self._calibration = calibration
+            self._verdicts.clear()
+        records: list[Coverage] = []
+        self._record(self._to_row, records)
+        return records
+
     def finish(self) -> list[Coverage]:
         """Close the roll. Raises ValueError while rows are undecided."""
         if len(self._undecided):

@@ -46,7 +46,8 @@ class Segmenter:
     Class maps lie in memory of their own, or in `out` where it is given: made by `empty_map`, overwritten whenever
     it is given again. Then no more than `strip_rows` rows may be pushed at a time, which make one class map at most.
 
-    `beside`, where set, is shown every decision on web that was inspected, in memory that is soon overwritten.
+    `network` is at work; `beside`, where set, is shown every decision on web that was inspected, in memory that is soon
+    overwritten.
     """
 
     def __init__(
@@ -72,9 +73,9 @@ class Segmenter:
         self._gate = gate
         self._large = (self._window_rows, min(padded_width, window_width))
         self._small = _small_shapes(info, strip_rows, self._large) if gate is not None else []
-        self._network = self.network(backend)
+        self.network = self._network_of(backend)
         if gate is not None:
-            self._network.warm_up()
+            self.network.warm_up()
         self._begin()
 
     def _begin(self) -> None:
@@ -94,10 +95,6 @@ class Segmenter:
         """The web row that the next class map begins with."""
         return (self._origin or 0) + self._done
 
-    def network(self, backend: Backend) -> WindowNetwork:
-        """A model that has no `misfit`, for the windows of this web."""
-        return WindowNetwork(backend, len(self._info.channels), (*self._small, self._large))
-
     def misfit(self, info: ModelInfo) -> str | None:
         """Why a model cannot take the place of the one at work: None where it can. Windows and stored web stay: it must
         want the same of them, or less."""
@@ -113,10 +110,16 @@ class Segmenter:
             return "has learnt no gate, and segmentation.gate is true"
         return None
 
+    def fitted(self, backend: Backend) -> WindowNetwork:
+        """A model that has no `misfit`, tried on the windows of this web. From any thread. Raises ModelError."""
+        network = self._network_of(backend)
+        network.warm_up()
+        return network
+
     def use(self, network: WindowNetwork, info: ModelInfo) -> None:
-        """From `next_row` on another model decides; `network` was made here and warmed up. What it needs of earlier
-        rows is stored. Cells that the gate has marked stay marked."""
-        self._network = network
+        """From `next_row` on another model decides; `network` was `fitted`. What it needs of earlier rows is
+        stored. Cells that the gate has marked stay marked."""
+        self.network = network
         if self._gate is not None and info.gate is not None:
             self._gate.use(info.gate)
 
@@ -158,6 +161,9 @@ class Segmenter:
         self._begin()
         return maps
 
+    def _network_of(self, backend: Backend) -> WindowNetwork:
+        return WindowNetwork(backend, len(self._info.channels), (*self._small, self._large))
+
     def _window_start(self) -> int:
         return max(self._done - self._info.halo, 0)
 
@@ -179,7 +185,7 @@ class Segmenter:
             self._gate.take(self._planes, self._top, self._inspected, self._filled, is_end=keep_stop == self._filled)
             self._run_gated(self._gate, here, keep, class_map)
         elif not unseen.all():
-            self._network.decide(self._planes[:, here], self._large_windows(here), keep, class_map)
+            self.network.decide(self._planes[:, here], self._large_windows(here), keep, class_map)
         class_map.class_index[unseen] = 0
         class_map.score[unseen] = 0
         class_map.passed_over_px[unseen] = 0
@@ -194,7 +200,7 @@ class Segmenter:
         cells = gate.looked_at(first, -(-(self._done + class_map.rows) // CELL))
         plans = [list(self._small_windows(shape, cells, first, here, keep)) for shape in self._small]
         least = min(*plans, self._large_windows(here), key=_area)
-        self._network.decide(self._planes[:, here], least, keep, class_map)
+        self.network.decide(self._planes[:, here], least, keep, class_map)
         for row, looked in enumerate(cells, start=first):
             rows = slice(max(row * CELL - self._done, 0), (row + 1) * CELL - self._done)
             columns = np.repeat(looked, CELL)[: self._width]
