@@ -100,14 +100,14 @@ class DecisionCounts:
 def without_small(called: U8, min_areas_px: list[int]) -> U8:
     """A class map (H,W) in which 8-connected components of class k smaller than `min_areas_px[k - 1]` are background.
 
-    The map itself where nothing is.
+    None are where there are no smallest areas.
     """
     kept = called
-    for k in np.flatnonzero(np.bincount(called.ravel())[1:]) + 1:
-        if min_areas_px[k - 1] > 1:
+    for k, least in enumerate(min_areas_px, start=1):
+        if least > 1 and (called == k).any():
             mask = (called == k).view(np.uint8)
             _, labels, figures, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-            small = figures[:, cv2.CC_STAT_AREA] < min_areas_px[k - 1]
+            small = figures[:, cv2.CC_STAT_AREA] < least
             small[0] = False
             kept = np.where(small[labels], np.uint8(0), kept)
     return kept

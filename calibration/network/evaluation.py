@@ -10,6 +10,7 @@ import numpy as np
 
 from calibration.network.datasets.dataset import Dataset
 from calibration.network.datasets.opening import open_dataset
+from calibration.network.decision import without_small
 from calibration.network.metrics import ClassScore, Counts, Scores, confusion_matrix, score
 from calibration.network.reliability import Reliability
 from calibration.network.tables import text_table
@@ -30,7 +31,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
     `scores` by class; `defect`: any defect against background, of pooled pixels; `mean_iou` over all classes that
     occur, background among them. `clean_images` without a defect, and the share of them with an alarm: any pixel called
-    a defect. `expected_calibration_error` of the score of what each pixel was called, and of those called defects.
+    a defect, in a component as large as the model asks for. `expected_calibration_error` of the score of what each
+    pixel was called, and of those called defects.
     """
 
     model: str
@@ -68,6 +70,7 @@ def evaluation_of(model: ModelFile, data: Dataset) -> Evaluation:
     of_all, of_defects = Reliability(), Reliability()
     for image, mask, _ in data:
         called, certainty = classify(backend, info, image)
+        called = without_small(called, info.min_areas_px)
         right, p = called == mask, certainty / np.float32(255)
         of_all.add(p, right)
         of_defects.add(p[called > 0], right[called > 0])

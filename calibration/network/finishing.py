@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from calibration.network.decision import DecisionCounts
 from calibration.network.export import export
 from calibration.network.reliability import Reliability
 from calibration.network.sampling import Webs
@@ -22,16 +25,22 @@ def finish(
     pitch_mm: float,
     provenance: Mapping[str, str],
     false_cost: float | None = None,
+    clean_alarms: float | None = None,
 ) -> ModelInfo:
     """Write a network, whose probabilities are calibrated and whose thresholds are chosen on webs it has not learnt.
 
-    Changes the network. Of the calibration the provenance says the temperature and what error is left: of the most
-    probable class of each pixel, and of those pixels where that is a defect.
+    Changes the network. With `clean_alarms` smallest areas are chosen as well, so that at most this share of the webs
+    without a defect raises an alarm. Of the calibration the provenance says the temperature and what error is left: of
+    the most probable class of each pixel, and of those pixels where that is a defect.
     """
     temperature, _ = calibrate(network, validation)
     counts, of_all, of_defects = ThresholdCounts(len(classes) - 1), Reliability(), Reliability()
+    decisions = None if clean_alarms is None else DecisionCounts(len(classes))
     for surface, truth in validation:
-        for rows, p in probabilities(network, surface):
+        slabs = list(probabilities(network, surface))
+        if decisions is not None:
+            decisions.add(np.concatenate([p for _, p in slabs], axis=1), truth)
+        for rows, p in slabs:
             likeliest, called = p.max(axis=0), p.argmax(axis=0)
             right = called == truth[rows]
             counts.add(p[1:], truth[rows])
@@ -45,13 +54,18 @@ def finish(
         "expected_calibration_error": _text(of_all.error),
         "expected_calibration_error_of_defects": _text(of_defects.error),
     }
+    thresholds, min_areas_px = counts.best_thresholds(false_cost), list[int]()
+    if decisions is not None and clean_alarms is not None:
+        thresholds, min_areas_px, alarms = decisions.best(clean_alarms, false_cost)
+        made["clean_alarms"] = f"{alarms:.4f}"
     info = ModelInfo(
         classes=list(classes),
         channels=list(channels),
         pitch_mm=pitch_mm,
         grid=network.grid,
         halo=network.halo,
-        thresholds=counts.best_thresholds(false_cost),
+        thresholds=thresholds,
+        min_areas_px=min_areas_px,
         provenance={**provenance, **made},
     )
     export(network, out, info)
@@ -61,10 +75,11 @@ def finish(
 def finished_text(out: Path, info: ModelInfo) -> str:
     """Size and figures of a model that `finish` wrote."""
     made = info.provenance
+    alarms = f"\n{out}: alarms on clean validation images: {made['clean_alarms']}" if "clean_alarms" in made else ""
     return (
         f"{out}: {out.stat().st_size / 1e6:.1f} MB; pixel F1 on validation data: {made['pixel_f1']}\n"
         f"{out}: expected calibration error {made['expected_calibration_error']}, of pixels most likely defects "
-        f"{made['expected_calibration_error_of_defects']}; temperature {made['temperature']}"
+        f"{made['expected_calibration_error_of_defects']}; temperature {made['temperature']}{alarms}"
     )
 
 

@@ -52,11 +52,13 @@ def train_on(
     false_cost: float | None,
     pitch_mm: float,
     web_channels: Sequence[str],
+    clean_alarms: float | None = None,
 ) -> ModelInfo:
     """Train, calibrate the probabilities and choose the thresholds on the validation data, write the model.
 
     `data` as `open_dataset` takes it; `shares` of its groups for validation, unless there is `validation_data`, and
-    held back; `web_channels` where it is of webs. Raises DatasetError, ConfigError, ModelError, TrainingError.
+    held back; `web_channels` where it is of webs; of its clean images at most a
+    share of `clean_alarms`, if given, raises an alarm. Raises DatasetError, ConfigError, ModelError, TrainingError.
     """
     for_validation, held_back = shares
     of_all = open_dataset(data, channels=web_channels)
@@ -64,6 +66,8 @@ def train_on(
     if validation_data:
         validation = open_dataset(validation_data, channels=web_channels)
     warn_of_shared_groups(training, validation)
+    if clean_alarms is not None and all(sample.mask.any() for sample in validation):
+        raise DatasetError(f"{validation.name}: holds no clean image to count alarms on: add some")
     if (validation.classes, validation.channels) != (training.classes, training.channels):
         raise DatasetError(
             f"{validation.name}: {'/'.join(validation.channels)} with {'/'.join(validation.classes)}, trained on "
@@ -85,6 +89,7 @@ def train_on(
         channels=training.channels,
         pitch_mm=pitch_mm,
         false_cost=false_cost,
+        clean_alarms=clean_alarms,
         provenance={
             "command": command,
             "data": training.name,

@@ -31,6 +31,7 @@ def train(
     held_back: float = 0.0,
     network: Literal["unet", "unet_half"] = "unet",
     false_cost: float | None = None,
+    clean_alarms: float | None = None,
     webs: int = 24,
     validation_webs: int = 3,
     length_mm: float = 100.0,
@@ -66,6 +67,8 @@ def train(
         `unet`, or `unet_half`, which works at half the resolution and sees twice as far around a pixel.
     false_cost
         Choose thresholds so that missed pixels and so many times the false ones are fewest; left out, by best F1.
+    clean_alarms
+        Choose thresholds and smallest areas so that at most this share of your clean images raises an alarm.
     webs
         Rendered webs to train on, each with other texture, lamps, noise and motion.
     validation_webs
@@ -101,6 +104,8 @@ def train(
     from calibration.network.unet import require_grid
 
     check_writable(out)
+    if clean_alarms is not None and (data is None or not 0 <= clean_alarms <= 1):
+        raise ConfigError(f"--clean-alarms {clean_alarms:g}: must be a share, from 0 to 1, of images of --data")
     seen = _channels(channels)
     course = Course(
         network_name=network,
@@ -127,6 +132,7 @@ def train(
             course,
             command=command,
             false_cost=false_cost,
+            clean_alarms=clean_alarms,
             pitch_mm=PITCH_MM if pitch_mm is None else pitch_mm,
             web_channels=seen,
         )

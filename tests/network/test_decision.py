@@ -33,7 +33,7 @@ def alarms(decision_of: DecisionCounts, images: list[tuple[F32, U8]], most: floa
 
 
 def called(p: F32, thresholds: list[float], areas: list[int]) -> U8:
-    sure = np.where(p[1:] >= np.float32(thresholds)[:, None, None], p[1:], 0)
+    sure = np.where(p[1:] >= np.array(thresholds, np.float32)[:, None, None], p[1:], 0)
     return without_small(np.where(sure.max(axis=0) > 0, sure.argmax(axis=0) + 1, 0).astype(np.uint8), areas)
 
 

@@ -10,18 +10,22 @@ import numpy as np
 import pytest
 import torch
 
+from calibration.network.checkpoint import load_checkpoint
+from calibration.network.datasets.dataset import DatasetError
 from calibration.network.datasets.opening import open_dataset
 from calibration.network.evaluation import evaluation_of, unseen_by
+from calibration.network.finishing import finish
 from calibration.network.losses import LARGE, ComponentLoss, component_weights
-from calibration.network.own_data import train_on
+from calibration.network.own_data import GroupedWebs, train_on
 from calibration.network.reliability import Reliability
 from calibration.network.rendered import render_webs
 from calibration.network.splitting import split_groups
 from calibration.network.temperature import calibrate
 from calibration.network.thresholds import choose_thresholds
 from calibration.network.train import Course
+from calibration.network.training_commands import train as train_command
 from calibration.network.unet import UNet
-from edge.core.errors import ModelError
+from edge.core.errors import ConfigError, ModelError
 from edge.segmentation.model import load_model, read_model
 from edge.segmentation.windows import plan_axis
 
@@ -113,6 +117,35 @@ def test_the_command_reports_a_model_against_masks(
     assert done.returncode == 0, done.stderr
     assert {"tpr", "fpr", "precision", "f1", "iou"} <= set(json.loads(done.stdout)["scores"]["classes"]["spot"])
     assert "left out" in done.stderr
+
+
+def test_clean_images_raise_no_more_alarms_than_asked(trained: Path, tiles: Path, tmp_path: Path) -> None:
+    data = open_dataset(str(tiles))
+    assert any(not sample.mask.any() for sample in data)
+    out = tmp_path / "strict.onnx"
+    info = finish(
+        load_checkpoint(trained.with_suffix(".pt")),
+        GroupedWebs(data),
+        out,
+        classes=data.classes,
+        channels=data.channels,
+        pitch_mm=0.1,
+        provenance={},
+        clean_alarms=0.0,
+    )
+    found = evaluation_of(read_model(out), data)
+    assert found.clean_images_with_alarm == float(info.provenance["clean_alarms"]) == 0
+    assert found.defect.f1 is not None
+    assert found.defect.f1 > 0.6
+
+
+def test_alarms_to_be_counted_on_clean_images_that_are_not_there_end_before_the_training(
+    tiles: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DatasetError, match="no clean image"):  # of two clean tiles none can be kept apart
+        train_command(tmp_path / "m.onnx", data=str(tiles), clean_alarms=0.05)
+    with pytest.raises(ConfigError, match="must be a share"):
+        train_command(tmp_path / "m.onnx", clean_alarms=0.05)
 
 
 def test_the_line_refuses_a_model_of_photographs_in_one_line(
