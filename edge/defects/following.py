@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edge.core.types import Defect, Polygon
 from edge.core.web_axes import WebAxes
 from edge.defects.outline import POINTS_PER_EVENT, Points, convex_hull, outlines, smallest_rectangle, thinned
-from edge.defects.runs import Components, Runs, paint
+from edge.defects.runs import Components, Runs, end_points, paint
 
 Phase = Literal["opened", "continued", "closed"]
 
@@ -44,8 +44,7 @@ class Following:
     def seen(cls, sums: Components, k: int, runs: Runs, first_row: int, axes: WebAxes) -> "Following":
         """Component `k` of a strip that begins at web row `first_row`, made of `runs` (at least one)."""
         left, top, right, bottom = int(sums.left[k]), int(sums.top[k]), int(sums.right[k]), int(sums.bottom[k])
-        rows = runs.row - top
-        ends = np.concatenate((np.stack((runs.start, rows), axis=1), np.stack((runs.stop - 1, rows), axis=1)))
+        ends = end_points(runs, top)
         corner = np.array([left, 0], np.int32)
         lean = axes.rows_per_column
         along = ends @ np.array([-lean, 1.0])
@@ -57,7 +56,7 @@ class Following:
             right=right,
             near=first_row + top + float(along.min()) - max(0.0, lean),
             far=first_row + top + float(along.max()) + 1 - min(0.0, lean),
-            hull=convex_hull(ends.astype(np.int32)),
+            hull=convex_hull(ends),
             area=int(sums.area[k]),
             sum_x=int(sums.sum_x[k]),
             sum_y=int(sums.sum_y[k]) + first_row * int(sums.area[k]),

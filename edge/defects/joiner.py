@@ -69,7 +69,7 @@ class DefectJoiner:
 
         events: list[Defect] = []
         followed: dict[int, Following] = {}
-        runs_of = _Grouped(new, of_new)
+        runs_of = _Grouped(new, of_new, len(sums.area))
         for k in np.flatnonzero(worth).tolist():
             defects = meeting.get(k, [])
             if sums.area[k]:
@@ -138,13 +138,12 @@ class DefectJoiner:
 
 
 class _Grouped:
-    """Runs by component."""
+    """Runs by component, of which there are `count`."""
 
-    def __init__(self, runs: Runs, component: I64) -> None:
+    def __init__(self, runs: Runs, component: I64, count: int) -> None:
         order = np.argsort(component, kind="stable")
         self._runs = runs.take(order)
-        self._component = component[order]
+        self._first: list[int] = np.searchsorted(component[order], np.arange(count + 1)).tolist()
 
     def __getitem__(self, k: int) -> Runs:
-        first, end = np.searchsorted(self._component, (k, k + 1))
-        return self._runs.take(np.arange(first, end))
+        return self._runs.take(slice(self._first[k], self._first[k + 1]))

@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from edge.core.types import U8
-from edge.defects.outline import smallest_rectangle
+from edge.defects.outline import Points, smallest_rectangle
 
 I64 = NDArray[np.int64]
 
@@ -98,6 +98,15 @@ def paint(runs: Runs, left: int, top: int, width: int, height: int) -> U8:
     mask = np.zeros((height, width), np.uint8)
     _paint(runs.row - top, runs.start - left, runs.stop - left, mask)
     return mask
+
+
+def end_points(runs: Runs, top: int) -> Points:
+    """The first and the last pixel of each run, (2 n, 2) i32 columns and rows, rows from `top`."""
+    points = np.empty((2, len(runs.row), 2), np.int32)
+    points[0, :, 0] = runs.start
+    points[1, :, 0] = runs.stop - 1
+    points[:, :, 1] = runs.row - top
+    return points.reshape(-1, 2)
 
 
 @njit(nogil=True, cache=True)
