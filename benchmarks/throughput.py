@@ -20,6 +20,7 @@ import json
 import os
 import sys
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All figures of one run."""
     with tempfile.TemporaryDirectory() as folder:
         source = load_model(options.model)
-        is_int8 = options.precision == "int8"
-        model = load_model(quantised(source.path, Path(folder))) if is_int8 else source
+        model, is_int8 = source, options.precision == "int8"
+        if is_int8:
+            with redirect_stdout(sys.stderr):  # NNCF tells its progress
+                model = load_model(quantised(source.path, Path(folder)))
         backend = OpenVinoBackend(model, "auto" if is_int8 else options.precision)
         webs = {}
         for density in DENSITIES:
