@@ -9,7 +9,7 @@ from edge.core.gpu import Driver, Stream
 from edge.pipeline.device_plan import sources_of
 from edge.pipeline.device_tables import Resident
 from edge.segmentation.model import ModelFile
-from edge.surface.cuda import ARGUMENTS, CHANNELS, WINDOW
+from edge.surface.cuda import ARGUMENTS, WINDOW, window
 
 SLOTS = 16
 
@@ -48,12 +48,10 @@ def surface_arguments(driver: Driver, stream: Stream, model: ModelFile, rows: in
     addresses = np.repeat(strobes + rows * width * np.arange(4, dtype=np.uint64)[:, None], rows, 1)
     still = np.zeros((4, rows))
     sources = sources_of(addresses, strip_map(0, rows).source_row, still, (rows - 1) / 2)
-    window = np.zeros(1, WINDOW)
-    channels = len(model.info.channels)
-    window["planes"], window["rows"] = driver.allocate(4 * channels * rows * width), rows
-    window["columns"] = width
+    channels = model.info.channels
+    windows = np.array([window(driver.allocate(4 * len(channels) * rows * width), channels, rows, width)], WINDOW)
     arguments = np.zeros((), ARGUMENTS)
-    for name, values in (("sources", sources), ("windows", window), ("table_of_row", np.zeros(rows, np.int32))):
+    for name, values in (("sources", sources), ("windows", windows), ("table_of_row", np.zeros(rows, np.int32))):
         data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
         memory, done = driver.pinned(data.size), driver.event()
         memory[:] = data
@@ -63,6 +61,5 @@ def surface_arguments(driver: Driver, stream: Stream, model: ModelFile, rows: in
         driver.synchronise(done)
     resident.fill(arguments)
     arguments["seen"], arguments["rows"], arguments["padded_width"] = driver.allocate(rows), rows, width
-    arguments["window_count"], arguments["channel_count"] = 1, channels
-    arguments["channels"][:channels] = [CHANNELS.index(name) for name in model.info.channels]
+    arguments["window_count"] = 1
     return arguments

@@ -13,6 +13,7 @@ from edge.core.reading import one_line
 from edge.core.types import U8
 
 _NON_BLOCKING = 1
+_SUCCESS, _NOT_YET = "CUDA_SUCCESS", "CUDA_ERROR_NOT_READY"
 _OUT_OF_MEMORY = "CUDA_ERROR_OUT_OF_MEMORY"
 _NO_DEVICE = ("CUDA_ERROR_NO_DEVICE", "CUDA_ERROR_NOT_INITIALIZED", "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH")
 
@@ -84,6 +85,13 @@ class CudaDriver:
         """See `Driver`."""
         self._call("cuEventSynchronize", event)
 
+    def has_come(self, event: Event) -> bool:
+        """See `Driver`."""
+        self._enter()
+        (code,) = self._cuda.cuEventQuery(event)
+        _check(code, "cuEventQuery", fine=(_SUCCESS, _NOT_YET))
+        return bool(code.name == _SUCCESS)
+
     def elapsed_ms(self, first: Event, last: Event) -> float:
         """See `Driver`."""
         return float(self._call("cuEventElapsedTime", first, last))
@@ -134,18 +142,21 @@ class CudaDriver:
         self._context = None
 
     def _call(self, name: str, *arguments: Any) -> Any:
+        self._enter()
+        return self._do(name, *arguments)
+
+    def _enter(self) -> None:
+        """Make the context that of this thread."""
         if self._context is None:
             raise GpuError("the GPU was given back")
         if self._thread != threading.get_ident():
             self._do("cuCtxSetCurrent", self._context)
             self._thread = threading.get_ident()
-        return self._do(name, *arguments)
 
     def _do(self, name: str, *arguments: Any) -> Any:
         """What a function of the driver gives beside its result code. Raises GpuError where that is not success."""
         code, *values = getattr(self._cuda, name)(*arguments)
-        if code != self._cuda.CUresult.CUDA_SUCCESS:
-            raise _error(code.name, name)
+        _check(code, name)
         return values[0] if values else None
 
 
@@ -168,12 +179,15 @@ def compiled(source: str, name: str, capability: int) -> bytes:
     return binary
 
 
-def _error(code: str, name: str) -> GpuError:
-    if code == _OUT_OF_MEMORY:
-        return GpuError("the GPU's memory is full: end what else uses it, or take narrower windows")
-    if code in _NO_DEVICE:
-        return NoGpu(f"there is no NVIDIA GPU here that can be used ({code})")
-    return GpuError(f"the GPU failed ({code} of {name})")
+def _check(code: Any, name: str, fine: tuple[str, ...] = (_SUCCESS,)) -> None:
+    """Raises GpuError for a result code that is not fine."""
+    if code.name in fine:
+        return
+    if code.name == _OUT_OF_MEMORY:
+        raise GpuError("the GPU's memory is full: end what else uses it, or take narrower windows")
+    if code.name in _NO_DEVICE:
+        raise NoGpu(f"there is no NVIDIA GPU here that can be used ({code.name})")
+    raise GpuError(f"the GPU failed ({code.name} of {name})")
 
 
 def _bindings(module: str = "driver") -> Any:

@@ -62,6 +62,10 @@ class Driver(Protocol):
         """Return when the event has come."""
         ...
 
+    def has_come(self, event: Event) -> bool:
+        """Whether it has, without waiting."""
+        ...
+
     def elapsed_ms(self, first: Event, last: Event) -> float:
         """Between two events that have come."""
         ...

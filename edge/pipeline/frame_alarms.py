@@ -1,6 +1,6 @@
 """What frames show of the line for the first time: told once, not with every frame."""
 
-from edge.assembly.assembler import Assembler
+from edge.assembly.registrar import Registrar
 from edge.core.clock import utc_now
 from edge.core.types import Alarm, Frame
 from edge.pipeline.lamp_watch import LampWatch
@@ -20,16 +20,16 @@ _UNUSABLE = ("incomplete", "no_position", "dark", "other_light")
 
 
 class FrameAlarms:
-    """Looks at what an assembler has made of each frame, and hands those it could use to a `LampWatch`."""
+    """Looks at what a registrar has made of each frame, and hands those it could use to a `LampWatch`."""
 
     def __init__(self) -> None:
         self._told: set[tuple[str, int | None]] = set()
         self._counted: dict[str, int] = {}
 
-    def push(self, frame: Frame, assembler: Assembler, lamps: LampWatch) -> list[Alarm]:
-        """What this frame, the last that was assembled, shows for the first time, in troubles of a lamp for the first
+    def push(self, frame: Frame, registrar: Registrar, lamps: LampWatch) -> list[Alarm]:
+        """What this frame, the last that was registered, shows for the first time, in troubles of a lamp for the first
         time with this one."""
-        counts = {kind: int(getattr(assembler.counts, kind)) for kind in _ALARMS}
+        counts = {kind: int(getattr(registrar.counts, kind)) for kind in _ALARMS}
         risen = {
             (kind, frame.light if kind in _OF_A_LAMP else None)
             for kind, count in counts.items()
@@ -42,7 +42,7 @@ class FrameAlarms:
         alarms = [Alarm(kind=kind, since=utc_now(), detail=f"{_ALARMS[kind]}, {where}") for kind, _ in new]
         if not any(kind in _UNUSABLE for kind, _ in risen):
             alarms += lamps.push(frame)
-        drift = assembler.encoder_drift
+        drift = registrar.encoder_drift
         if drift.is_off and ("misregistered", None) not in self._told:
             self._told.add(("misregistered", None))
             detail = f"{drift.in_words}, seen before {frame.encoder_mm:.1f} mm"

@@ -35,35 +35,39 @@ class Engine(Protocol):
 
 
 class DeviceBackend:
-    """A `Backend` of an engine, on one window at a time.
+    """An engine and the GPU it runs on, kept open. As a `Backend` it decides one window at a time.
 
-    `open_engine` opens the GPU and the engine on it. After an error of the GPU both are opened anew, once, and the
-    window, which is still in host memory, is decided again: nothing is lost. Raises GpuError where that fails too.
+    `open_engine` opens both; that is done at once, and again after an error of the GPU. The window that `infer` was
+    about, which is still in host memory, is then decided again, once: nothing is lost. Raises GpuError where that fails
+    too. `gpu`: its name; `name`, `precision`: of the engine; `reopened`: how often.
     """
 
     def __init__(self, open_engine: Callable[[], tuple[Driver, Engine]]) -> None:
         self._open = open_engine
+        self._driver, self._engine = open_engine()
+        self.gpu, self.name, self.precision = self._driver.gpu, self._engine.name, self._engine.precision
         self.reopened = 0
-        self._begin()
+        self._is_used = self._has_memory = False
 
-    @property
-    def name(self) -> str:
-        """Of the library."""
-        return self._engine.name
-
-    @property
-    def precision(self) -> str:
-        """What the engine computes in."""
-        return self._engine.precision
+    def unused(self) -> tuple[Driver, Engine]:
+        """The GPU and the engine, with nothing on them: opened anew where they have been given out before."""
+        if self._is_used:
+            self.close()
+            self._has_memory = False
+            self._driver, self._engine = self._open()
+            self.reopened += 1
+        self._is_used = True
+        return self._driver, self._engine
 
     def _begin(self) -> None:
-        self._driver, self._engine = self._open()
-        driver, pixels = self._driver, self._engine.rows * self._engine.columns
-        size = 4 * self._engine.channels * pixels
+        driver, engine = self.unused()
+        pixels = engine.rows * engine.columns
+        size = 4 * engine.channels * pixels
         self._surface, self._surface_host = driver.allocate(size), driver.pinned(size)
         self._class_index, self._score = driver.allocate(pixels), driver.allocate(pixels)
         self._answers = cycle([driver.pinned(2 * pixels), driver.pinned(2 * pixels)])
         self._stream, self._done = driver.stream(), driver.event()
+        self._has_memory = True
 
     def infer(self, surface: F32) -> tuple[U8, U8]:
         """See `Backend.infer`."""
@@ -77,12 +81,12 @@ class DeviceBackend:
         try:
             return self._infer(surface)
         except GpuError:
-            self.close()
-            self._begin()
-            self.reopened += 1
+            self._has_memory = False
             return self._infer(surface)
 
     def _infer(self, surface: F32) -> tuple[U8, U8]:
+        if not self._has_memory:
+            self._begin()
         driver, stream = self._driver, self._stream
         shape, pixels = surface.shape, surface.shape[2] * surface.shape[3]
         source = self._surface_host[: surface.nbytes]

@@ -98,7 +98,7 @@ class Running:
         self._health = Health()
         self._metrics = Metrics(model.info.classes, line.calibration.lights, line.calibration.white)
         self._telling = Telling(writer, place)
-        watchers = Watchers(surface=[self._metrics.add_surface], stages=[self._stage_took])
+        watchers = Watchers(checksum=[self._metrics.add_surface], stages=[self._stage_took])
         self._inspection = stack.enter_context(
             Inspection(line.calibration, model.info, backend, config, self._tell, watchers)
         )

@@ -59,7 +59,7 @@ class SurfaceSolver:
         for start, stop in _runs(strip.lights_seen):
             kernel = self._kernel_for(strip.lights_seen[start].tobytes())
             if kernel is None:
-                _not_inspected(surface, start, stop)
+                not_inspected(surface, start, stop)
             else:
                 kernel(strip, start, stop, surface)
         return surface
@@ -86,7 +86,8 @@ def _runs(lights_seen: U8) -> Iterator[tuple[int, int]]:
     return pairwise(edges)
 
 
-def _not_inspected(surface: Surface, start: int, stop: int) -> None:
+def not_inspected(surface: Surface, start: int, stop: int) -> None:
+    """Make rows [start, stop) what they are where nobody looked."""
     surface.normals[:2, start:stop] = 0
     surface.normals[2, start:stop] = 1
     surface.albedo[start:stop] = 1

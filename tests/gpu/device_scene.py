@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.assembly.assembler import Assembler
+from edge.assembly.registrar import Registered
 from edge.assembly.row_map import RowMap
 from edge.core.gpu import Address, Stream
 from edge.core.types import F32, ClassMap, Frame, Pixels, Strip
-from edge.pipeline.device import Decided, DeviceLine
+from edge.pipeline.device import DeviceLine, Done
 from edge.pipeline.device_recovery import RecoveringLine
+from edge.pipeline.passage import Decided
 from edge.segmentation.backend import Backend
 from edge.segmentation.model import ModelFile
 from edge.segmentation.stream import Segmenter
@@ -74,15 +76,13 @@ class Planner(Assembler):
         super().__init__(*arguments)  # type: ignore[arg-type]
         self.plan = Plan([], [])
 
-    def _store(self, pixels: Pixels) -> int:
-        slot = super()._store(pixels)
+    def _keep(self, slot: int, pixels: Pixels) -> None:
+        super()._keep(slot, pixels)
         self.plan.steps.append((slot, pixels))
-        return slot
 
-    def _strip(self, row_map: RowMap, out: F32 | None) -> Strip:
-        shift = self._columns_per_row * (row_map.source_row - (self._calibration.height - 1) / 2)
-        self.plan.steps.append((row_map, shift))
-        return super()._strip(row_map, out)
+    def _strip(self, registered: Registered, out: F32 | None) -> Strip:
+        self.plan.steps.append((registered.row_map, registered.shift))
+        return super()._strip(registered, out)
 
 
 def camera(length_mm: float = 35.0, seed: int = 79) -> StrobedCamera:
@@ -121,10 +121,11 @@ def opener(of: StrobedCamera, backend: Backend, model: ModelFile, gpus: Sequence
 
 
 def run(line: DeviceLine | RecoveringLine, plan: Plan) -> list[Decided]:
-    decided: list[Decided] = []
+    done: list[Done] = []
     for first, second in plan.steps:
         if isinstance(first, RowMap):
-            decided += line.push(first, np.nan_to_num(second))
+            done += line.push(first, second)
         else:
             line.upload(first, second)
-    return [*decided, *line.finish()]
+            done += line.poll()
+    return [one for each in [*done, *line.finish()] for one in each.decided]

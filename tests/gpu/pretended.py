@@ -35,12 +35,15 @@ def work() -> None:
 thread = threading.Thread(target=work)  # another thread has no context of its own accord
 thread.start()
 thread.join()
+assert not driver.has_come(last)
+assert driver.has_come(last)
 assert driver.elapsed_ms(first, last) == 1.5
 np.testing.assert_array_equal(back[:900], source[:900])
 assert not back[900:].any()
 for call, said in (
     (lambda: driver.allocate(1 << 41), "the GPU's memory is full"),
     (lambda: driver.launch(stream, (1, 1), 1, np.zeros(()), stream), "CUDA_ERROR_LAUNCH_FAILED of cuLaunchKernel"),
+    (lambda: driver.has_come(0), "CUDA_ERROR_INVALID_HANDLE of cuEventQuery"),
     (lambda: driver.record(first, 0), "CUDA_ERROR_INVALID_HANDLE of cuEventRecord"),
     (lambda: CudaDriver(1), "CUDA_ERROR_INVALID_DEVICE"),
 ):

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from edge.core.gpu import Address
 from edge.core.types import F32
 from edge.surface.matrices import Matrices
 
@@ -14,8 +16,8 @@ KERNELS = {np.dtype(np.uint8): "surface_u8", np.dtype(np.uint16): "surface_u16"}
 LIGHTS, TAPS, LINES = 4, 6, 36
 ROWS, THREADS = 4, 128
 """A thread takes so many rows, a block so many columns."""
-CHANNELS = ("normal_x", "normal_y", "normal_z", "albedo", "residual")
-"""As `Arguments.channels` counts them."""
+CHANNELS = ("normal_x", "normal_y", "normal_z", "albedo", "residual", "checksum")
+"""As `Window.channels` counts them: `checksum` is the residual too, but no number where there is none."""
 
 _POINTER = np.uint64
 SOURCE_ROW = np.dtype(
@@ -30,7 +32,11 @@ SOURCE_ROW = np.dtype(
 )
 """`Source` of surface.cu."""
 WINDOW = np.dtype(
-    [("planes", _POINTER), *((name, np.int32) for name in ("row_shift", "rows", "first_column", "columns"))],
+    [
+        ("planes", _POINTER),
+        *((name, np.int32) for name in ("row_shift", "row_step", "rows", "first_column", "columns", "channel_count")),
+        ("channels", np.int32, len(CHANNELS)),
+    ],
     align=True,
 )
 """`Window` of surface.cu."""
@@ -43,8 +49,7 @@ ARGUMENTS = np.dtype(
                 *("table_of_row", "tolerance", "windows", "seen", "valid"),
             )
         ),
-        *((name, np.int32) for name in ("rows", "width", "padded_width", "height", "window_count", "channel_count")),
-        ("channels", np.int32, len(CHANNELS)),
+        *((name, np.int32) for name in ("rows", "width", "padded_width", "height", "window_count")),
     ],
     align=True,
 )
@@ -54,6 +59,31 @@ ARGUMENTS = np.dtype(
 def grid(rows: int, width: int) -> tuple[int, int]:
     """Blocks of THREADS threads for a strip."""
     return -(-width // THREADS), -(-rows // ROWS)
+
+
+def window(
+    planes: Address,
+    channels: Sequence[str],
+    rows: int,
+    columns: int,
+    first_column: int = 0,
+    row_shift: int = 0,
+    row_step: int = 1,
+) -> NDArray[np.void]:
+    """A WINDOW: device memory (channels, rows, columns) f32 and what of a strip goes there."""
+    made = np.zeros((), WINDOW)
+    made["channels"][: len(channels)] = [CHANNELS.index(name) for name in channels]
+    for name, value in (
+        ("planes", planes),
+        ("row_shift", row_shift),
+        ("row_step", row_step),
+        ("rows", rows),
+        ("first_column", first_column),
+        ("columns", columns),
+        ("channel_count", len(channels)),
+    ):
+        made[name] = value
+    return made
 
 
 def tables(matrices: Sequence[Matrices]) -> F32:

@@ -8,6 +8,7 @@
 #define LIGHTS 4
 #define TAPS 6
 #define LINES 36
+#define CHANNELS 6
 #define SHADOW 0.05f
 #define LEAST_SQUARE 1e-24f
 #define MOST_SQUARE 3e38f
@@ -27,10 +28,12 @@ struct Source {
     float weight[TAPS], column_weight[TAPS];
 };
 
-// A window (channels, rows, columns): row r of the strip is its row r + row_shift.
+// A window (channels, rows, columns): row r of the strip is its row (r + row_shift) / row_step, where that is whole.
+// Channels: x, y, z of the normal, albedo, residual (0 where there is none), checksum (the residual, not a number where
+// there is none).
 struct Window {
     float *planes;
-    int row_shift, rows, first_column, columns;
+    int row_shift, row_step, rows, first_column, columns, channel_count, channels[CHANNELS];
 };
 
 struct Arguments {
@@ -43,8 +46,7 @@ struct Arguments {
     const Window *windows;          // (window_count)
     unsigned char *seen;            // (rows): set to 1 where a pixel can be solved
     unsigned char *valid;           // (rows, width), or null
-    int rows, width, padded_width, height, window_count, channel_count;
-    int channels[5];                // of x, y, z of the normal, albedo, residual
+    int rows, width, padded_width, height, window_count;
 };
 
 struct Pixel {
@@ -86,30 +88,33 @@ __device__ inline Pixel solution(
     solved = square > LEAST_SQUARE && square < MOST_SQUARE;
     if (!solved) {
         trusted = false;
-        return Pixel{0, 0, 1, 0, 0};
+        return Pixel{0, 0, 1, 0, nanf("")};
     }
     const float albedo = sqrtf(square), scale = 1 / albedo;
     const float residual = dot(table + CHECKSUM, centred) * scale;  // not a number of three lights
     const float brightest = fmaxf(fmaxf(q[0], q[1]), fmaxf(q[2], q[3]));
     trusted = !(fabsf(residual) > tolerance);
     for (int k = 0; k < LIGHTS; ++k) trusted = trusted && q[k] > SHADOW * brightest && q[k] < table[SATURATION + k];
-    return Pixel{x * scale, y * scale, z * scale, albedo, residual == residual ? residual : 0};
+    return Pixel{x * scale, y * scale, z * scale, albedo, residual};
 }
 
 __device__ inline void store(const Arguments &a, const Pixel &pixel, int row, int column) {
     for (int w = 0; w < a.window_count; ++w) {
         const Window window = a.windows[w];
-        const int to_row = row + window.row_shift, to_column = column - window.first_column;
-        if (to_row < 0 || to_row >= window.rows || to_column < 0 || to_column >= window.columns) continue;
+        const int shifted = row + window.row_shift, to_column = column - window.first_column;
+        if (shifted < 0 || shifted % window.row_step || to_column < 0 || to_column >= window.columns) continue;
+        const int to_row = shifted / window.row_step;
+        if (to_row >= window.rows) continue;
         const long long plane = (long long)window.rows * window.columns;
         float *to = window.planes + (long long)to_row * window.columns + to_column;
-        for (int c = 0; c < a.channel_count; ++c, to += plane) {
-            const int channel = a.channels[c];
+        for (int c = 0; c < window.channel_count; ++c, to += plane) {
+            const int channel = window.channels[c];
             *to = channel == 0   ? pixel.x
                   : channel == 1 ? pixel.y
                   : channel == 2 ? pixel.z
                   : channel == 3 ? pixel.albedo
-                                 : pixel.residual;
+                  : channel == 4 && pixel.residual != pixel.residual ? 0
+                                                                     : pixel.residual;
         }
     }
 }
@@ -124,7 +129,7 @@ __device__ void surface(const Arguments &a) {
         const int row = blockIdx.y * ROWS + at;
         if (row >= a.rows) return;
         const int wanted = a.table_of_row[row];
-        Pixel pixel{0, 0, 1, 1, 0};
+        Pixel pixel{0, 0, 1, 1, nanf("")};
         bool solved = false, trusted = false;
         if (wanted >= 0) {
             if (wanted != loaded) {
