@@ -9,6 +9,7 @@ import pytest
 
 from edge.camera.identity import LightIdentity
 from edge.camera.shot import UNKNOWN, Shot
+from edge.core.blocks import block_means
 from edge.core.calibration import Calibration
 from edge.core.config import LightConfig
 from edge.core.light_witness import LightWitness
@@ -220,9 +221,9 @@ def test_an_image_without_light_is_no_witness(rendered: tuple[Calibration, Image
     witness = LightWitness(calibration)
     for light, image in enumerate(images[0]):
         dark = calibration.dark[light]
-        assert witness.lit_by((dark + 0.5 * (image - dark)).astype(np.uint8)) == light
-        assert witness.lit_by((dark + 0.1 * (image - dark)).astype(np.uint8)) is None
-        assert witness.lit_by(np.zeros_like(image)) is None
+        assert witness.lit_by(block_means((dark + 0.5 * (image - dark)).astype(np.uint8))) == light
+        assert witness.lit_by(block_means((dark + 0.1 * (image - dark)).astype(np.uint8))) is None
+        assert witness.lit_by(block_means(np.zeros_like(image))) is None
 
 
 def test_without_a_flat_field_the_camera_is_believed(rendered: tuple[Calibration, Images]) -> None:

@@ -4,10 +4,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from edge.assembly.assembler import Assembler
+from edge.core import types
+from edge.core.blocks import block_means
 from edge.core.faults import Fault, FaultScript
-from edge.core.types import Alarm, Frame
+from edge.core.types import Alarm, Frame, Pixels
 from edge.pipeline.lamp_watch import LampWatch
 from edge.simulation.camera import StrobedCamera
 from edge.simulation.faulty import with_faults
@@ -30,7 +35,7 @@ def round_and_round(frames: list[Frame]) -> Iterator[Frame]:
     for turn in range(ROUNDS):
         for number, frame in enumerate(whole):
             at = turn * len(whole) + number
-            yield replace(frame, frame_id=at, encoder_mm=at * ADVANCE_MM)
+            yield replace(frame, frame_id=at, encoder_mm=at * ADVANCE_MM).knowing(frame.block_means)
 
 
 def watched(*faults: Fault, frequencies: Frequencies = CLEAN, coating: Coating = SMOOTH) -> list[Alarm]:
@@ -80,3 +85,21 @@ def test_two_neighbours_that_fade_together_are_seen_though_the_checksum_is_blind
 def test_all_lamps_fading_together_are_seen_by_what_they_gave_at_first() -> None:
     (alarm,) = watched(*(dimmed(light, 0.8, at_mm=960.0) for light in range(4)))
     assert alarm.kind == "lamps_dim"
+
+
+def test_an_image_is_averaged_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    camera, frames = rendered(CLEAN, SMOOTH)
+    averaged: list[Pixels] = []
+
+    def counted(pixels: Pixels) -> NDArray[np.float64]:
+        averaged.append(pixels)
+        return block_means(pixels)
+
+    monkeypatch.setattr(types, "block_means", counted)
+    assembler, watch = Assembler(camera.calibration, 256, camera.web.pitch_mm), LampWatch(camera.calibration)
+    for frame in [replace(frame) for frame in frames[:8]]:
+        list(assembler.push(frame))
+        list(watch.push(frame))
+    assert len(averaged) == 8
+    half = replace(frame, pixels=frame.pixels // 2)
+    assert half.block_means.mean() < 0.6 * frame.block_means.mean()

@@ -76,7 +76,7 @@ class LightIdentity:
         on = self._light_of_outputs.get(shot.line_status & self._outputs) if shot.line_status != UNKNOWN else None
         if on not in (None, claimed):
             return Lit(claimed, "output of another light")
-        witnessed = self._witness.lit_by(shot.pixels) if shot.complete else None
+        witnessed = self._witness.lit_by(shot.block_means) if shot.complete else None
         if witnessed is not None:
             self.seen[claimed] = witnessed
         if shot.active_set != UNKNOWN:

@@ -154,7 +154,7 @@ class LiveCamera:
             exposed_ns=shot.exposed_ns,
             exposure_us=shot.exposure_us if shot.exposure_us > 0 else self._config.lights[lit.light].exposure_us,
             complete=shot.complete,
-        )
+        ).knowing(shot.block_means)
 
     def _refuse(self, doubt: Doubt, light: int, frame_id: int) -> None:
         """Count an exposure that cannot be used; the first of its kind and light is told."""

@@ -5,15 +5,13 @@ The photometric checksum cannot tell some orders of lights from the right one; t
 
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.core.blocks import block_means
 from edge.core.calibration import Calibration
-from edge.core.types import Frame, Pixels
+from edge.core.types import Frame
 
-BLOCKS_ACROSS, BLOCKS_ALONG = 8, 4
-"""How finely a frame is looked at: shapes that lamps leave are smooth."""
 DARK = 0.2
 """A frame with less than this part of its lamp's usual light was exposed by a lamp that did not fire."""
 _SURE = 0.6
@@ -42,7 +40,7 @@ class LightWitness:
         """ "dark" or "other light" only where there is no doubt; without a flat field every frame agrees."""
         if self._shapes is None:
             return "agrees"
-        blocks = block_means(frame.pixels) - self._dark_levels[frame.light]
+        blocks = frame.block_means - self._dark_levels[frame.light]
         level = blocks.mean()
         if level < DARK * self._levels[frame.light]:
             return "dark"
@@ -52,14 +50,15 @@ class LightWitness:
             return "other light"
         return "agrees"
 
-    def lit_by(self, pixels: Pixels) -> int | None:
-        """The light that an image (h, w) was lit by; None where there is doubt, too little light or no flat field.
+    def lit_by(self, means: NDArray[np.float64]) -> int | None:
+        """The light that the image was lit by whose block means these are; None where there is doubt, too little light
+        or no flat field.
 
         Only how the lights' shapes differ from each other is compared: what else is in the image is the web.
         """
         if self._shapes is None:
             return None
-        blocks = block_means(pixels) - self._dark_levels[:, None, None]
+        blocks = means - self._dark_levels[:, None, None]
         levels = blocks.mean(axis=(1, 2))
         if (levels < DARK * self._levels).any():
             return None
@@ -68,18 +67,3 @@ class LightWitness:
         likely, next_likely = np.argsort(distance)[:2]
         doubtless = distance[next_likely] > _LEAST_CONTRAST and distance[likely] < _SURE * distance[next_likely]
         return int(likely) if doubtless else None
-
-
-def block_means(image: Pixels | NDArray[np.float32]) -> NDArray[np.float64]:
-    """Means (BLOCKS_ALONG, BLOCKS_ACROSS) of the blocks of an image (h, w), in parts of its counts.
-
-    Rows first: cv2.resize alone would round what it makes of counts, and takes three times as long.
-    """
-    height, size = len(image), (BLOCKS_ACROSS, 1)
-    means = np.empty((BLOCKS_ALONG, BLOCKS_ACROSS))
-    for band in range(BLOCKS_ALONG):
-        start = min(band * height // BLOCKS_ALONG, height - 1)
-        stop = max(start + 1, (band + 1) * height // BLOCKS_ALONG)
-        columns = cv2.reduce(image[start:stop], 0, cv2.REDUCE_AVG, dtype=cv2.CV_32F)
-        means[band] = cv2.resize(columns, size, interpolation=cv2.INTER_AREA)
-    return means

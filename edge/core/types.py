@@ -7,12 +7,14 @@ from them with the pitch.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from functools import cached_property
+from typing import Literal, Protocol, Self
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.core.blocks import block_means
 from edge.core.calibration import Calibration
 
 U8 = NDArray[np.uint8]
@@ -20,7 +22,7 @@ F32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """One exposure under one light.
 
@@ -36,6 +38,16 @@ class Frame:
     exposed_ns: int
     exposure_us: float
     complete: bool = True
+
+    @cached_property
+    def block_means(self) -> NDArray[np.float64]:
+        """`blocks.block_means` of the pixels, computed when first asked for."""
+        return block_means(self.pixels)
+
+    def knowing(self, means: NDArray[np.float64]) -> Self:
+        """This frame, whose `block_means` somebody has computed already."""
+        self.__dict__["block_means"] = means
+        return self
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.core.blocks import BLOCKS_ACROSS, block_means
 from edge.core.calibration import Calibration
-from edge.core.light_witness import BLOCKS_ACROSS, block_means
 from edge.core.types import Frame
 
 F64 = NDArray[np.float64]
@@ -63,7 +63,7 @@ class LampShares:
 
     def blocks(self, frame: Frame) -> F64:
         """Of a frame, corrected by the flat field of its light."""
-        corrected: F64 = (block_means(frame.pixels) - self._dark[frame.light]) / self._flat[frame.light]
+        corrected: F64 = (frame.block_means - self._dark[frame.light]) / self._flat[frame.light]
         return corrected
 
     def levels(self, blocks: F64) -> F64:

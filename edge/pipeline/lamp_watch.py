@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.core.blocks import BLOCKS_ACROSS, BLOCKS_ALONG
 from edge.core.calibration import Calibration
 from edge.core.clock import utc_now
-from edge.core.light_witness import BLOCKS_ACROSS, BLOCKS_ALONG, DARK
+from edge.core.light_witness import DARK
 from edge.core.types import Alarm, Frame
 from edge.pipeline.lamp_shares import LampShares
 
