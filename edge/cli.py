@@ -33,6 +33,10 @@ COMMANDS = {
         "edge.service.line_commands:cameras",
         "List the cameras there are, and how each would be set up for the lights.",
     ),
+    "swap": (
+        "edge.service.swap_commands:swap",
+        "Change model or calibration while a line runs, go back, or let another model look on.",
+    ),
     "simulate": ("edge.service.web_commands:simulate", "Render a web with planted defects into a recording."),
     "import": (
         "edge.service.web_commands:import_stills",

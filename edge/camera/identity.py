@@ -53,6 +53,10 @@ class LightIdentity:
         self._last_id = -1
         self._shift, self._agreeing = 0, 0
 
+    def recalibrate(self, calibration: Calibration) -> None:
+        """Witness images by another calibration from now on."""
+        self._witness = LightWitness(calibration)
+
     def identify(self, shot: Shot) -> Lit:
         """The light of the next shot. An incomplete image is no witness."""
         claimed = self._claimed(shot)

@@ -111,6 +111,11 @@ class LiveCamera:
         """Exposures on the ring that wait to be taken."""
         return self._reader.behind
 
+    def recalibrate(self, calibration: Calibration) -> None:
+        """Tell lights apart by another calibration of the same camera from now on. From any thread."""
+        self._calibration = calibration
+        self._identity.recalibrate(calibration)
+
     def frames(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Frame]:
         """Frames as they are exposed, until `stop` says so: it is asked before every frame and, where none comes, ten
         times a second. The pixels of a frame are valid until the next one. Raises CameraError where the camera cannot

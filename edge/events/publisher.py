@@ -25,6 +25,7 @@ class EventWriter:
     Every `heartbeat_s` seconds, and once on closing, a heartbeat tells the last number.
     A slow listener never delays the line, nor does it grow: beyond 1,000 waiting messages that listener misses some,
     and the numbers tell it so.
+    `origin` is what events say of where they come from, and may be set between two of them.
     The outbox stays open when the writer closes. Raises EventsError where an endpoint cannot be bound.
 
     With `keys` only known clients hear or ask, as `Guard` has it; without, both endpoints must be on this machine
@@ -48,7 +49,7 @@ class EventWriter:
         keys: LineKeys | None = None,
     ) -> None:
         self._outbox = outbox
-        self._origin = Origin(line=line, roll=roll, model=model, calibration=calibration)
+        self.origin = Origin(line=line, roll=roll, model=model, calibration=calibration)
         self._heartbeat_s = heartbeat_s
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -76,7 +77,7 @@ class EventWriter:
         if not bodies:
             return []
         with self._lock:
-            events = self._outbox.append(*bodies, origin=self._origin)
+            events = self._outbox.append(*bodies, origin=self.origin)
             self._last_seq = events[-1].seq
             for event in events:
                 self._send(event)
@@ -85,7 +86,7 @@ class EventWriter:
     def announce(self, body: Body) -> None:
         """Publishes what cannot be written, with number 0: who listens now hears of it, nobody can ask for it later."""
         with self._lock:
-            self._send(envelope(body, self._origin, self._outbox.stream, UNWRITTEN))
+            self._send(envelope(body, self.origin, self._outbox.stream, UNWRITTEN))
 
     def close(self) -> None:
         """Tells the last number once more and leaves the endpoints; waits half a second for slow listeners."""

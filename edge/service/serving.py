@@ -8,11 +8,14 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from edge.camera.live import LiveCamera
-from edge.core.clock import monotonic_ns
+from edge.core.clock import monotonic_ns, utc_now
 from edge.core.config import Config
 from edge.core.errors import EventsError
 from edge.core.types import Alarm, Coverage, Defect, Frame, Status
@@ -21,6 +24,7 @@ from edge.events.publisher import EventWriter
 from edge.pipeline.inspection import Inspection, Watchers
 from edge.segmentation.model import load_model
 from edge.service.backends import open_backend
+from edge.service.control import CONTROL, ControlServer
 from edge.service.health import Health, Sight
 from edge.service.keys import line_keys
 from edge.service.line import Line
@@ -30,7 +34,9 @@ from edge.service.notify import ServiceManager
 from edge.service.report import OUTBOX
 from edge.service.resuming import Resumption, last_place
 from edge.service.run import live_frames
+from edge.service.shelf import Names, Shelf
 from edge.service.stopping import stop_when_asked
+from edge.service.swapping import Change, Swapper
 from edge.service.telling import Telling
 from edge.service.watch import Watch
 
@@ -77,8 +83,11 @@ class Running:
     def __init__(
         self, line: Line, config: Config, folder: Path, manager: ServiceManager, log: Any, stack: ExitStack
     ) -> None:
-        self._line, self._config, self._folder, self._manager, self._log = line, config, folder, manager, log
-        model = load_model(config.segmentation.model)
+        self._config, self._folder, self._manager, self._log = config, folder, manager, log
+        shelf, configured = Shelf(folder), load_model(config.segmentation.model)
+        names = Names(model=configured.digest, calibration=line.calibration.digest)
+        model, calibration, lost = shelf.resumed(configured, line.calibration)
+        line = self._line = replace(line, calibration=calibration)
         backend, notes = open_backend(model, config)
         outbox = stack.enter_context(Outbox(folder / OUTBOX, config.events.keep_mb))
         writer = stack.enter_context(
@@ -111,7 +120,10 @@ class Running:
         if config.service.metrics_port:
             server = MetricsServer(config.service.metrics_port, lambda: self._metrics.text(self._health))
             stack.callback(server.close)
-        for note in (*notes, *self._inspection.notes):
+        self._swapper = Swapper(self._inspection, config, shelf, model, names, backend.name, self._changed)
+        stack.callback(self._swapper.close)
+        stack.callback(ControlServer(folder / CONTROL, self._swapper.obey).close)
+        for note in (*lost, *notes, *self._inspection.notes, *self._swapper.notes):
             log.warning("note", detail=note)
         log.info(
             "starting", roll=config.roll, from_mm=place.covered_rows * self._inspection.axes.row_mm, state=str(folder)
@@ -177,9 +189,26 @@ class Running:
                 self._log.warning("web not inspected", why=body.why, from_mm=body.from_mm, to_mm=body.to_mm)
         self._telling.tell(placed)
 
+    def _changed(self, change: Change) -> int:
+        """From the last of the stages: what is told from now on is of another model or calibration."""
+        row = change.row + self._resumption.first_row
+        if change.part == "calibration" and self._camera is not None:
+            self._camera.recalibrate(self._inspection.calibration.calibration)
+        self._telling.origin = msgspec.structs.replace(self._telling.origin, **{change.part: change.digest})
+        detail = (
+            f"{change.part} {change.digest[:12]} in place of {change.before[:12]} "
+            f"from row {row} ({row * self._inspection.axes.row_mm:.1f} mm) on"
+        )
+        self._log.info("swapped", detail=detail)
+        self._told(Status(kind=self._health.state, since=utc_now(), detail=detail))
+        return row
+
     def _tell_status(self, status: Status) -> None:
         log = self._log.info if status.kind in ("starting", "inspecting", "stopped") else self._log.warning
         log("health", state=status.kind, detail=status.detail, **self._where())
+        self._told(status)
+
+    def _told(self, status: Status) -> None:
         self._metrics.add_event(status)
         self._telling.tell([status])
 
