@@ -164,7 +164,11 @@ def test_a_key_is_kept_so_that_nobody_else_can_read_it(tmp_path: Path) -> None:
     assert KeyPair.read(path, is_private=False) == LINE
 
 
-@pytest.mark.parametrize("content", ["", "short", "x" * 41, "é" * 20, f"{LINE.secret}\n{LINE.secret}"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "short", "x" * 41, "é" * 20, f"{LINE.secret}\n{LINE.secret}"],
+    ids=["empty", "short", "long", "not ASCII", "two keys"],
+)
 def test_what_is_no_key_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "line.key"
     path.write_text(content)
