@@ -44,6 +44,7 @@ COMMANDS = {
     ),
     "recover": ("edge.service.web_commands:recover", "Rewrite a torn recording as a whole one."),
     "listen": ("edge.service.web_commands:listen", "Print events as they are published, and those that were missed."),
+    "bridge": ("edge.service.bridge:bridge", "Hand every event to an MQTT broker. Needs the extra [mqtt]."),
     "keys make": ("edge.service.keys:make", "Make a key pair: for a line, or for who listens to it."),
     "keys show": ("edge.service.keys:show", "Print the public key of a secret one."),
     "keys allow": ("edge.service.keys:allow", "Let a client listen to a line."),

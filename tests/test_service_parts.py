@@ -21,11 +21,11 @@ from edge.core.errors import ConfigError, EventsError
 from edge.core.types import Alarm, Coverage, Defect, Frame, Surface
 from edge.events import Envelope, EventWriter, Outbox, Subscriber
 from edge.events.envelope import Body
+from edge.service.folders import state_folder
 from edge.service.health import Health, Sight
 from edge.service.line import cache_folder
 from edge.service.metrics import METRICS, Metrics, MetricsServer
 from edge.service.resuming import Place
-from edge.service.serving import state_folder
 from edge.service.telling import MOST_WAITING, Telling
 
 DASHBOARD = Path(__file__).parents[1] / "deploy" / "grafana" / "foilsight.json"

@@ -138,6 +138,19 @@ class ServiceConfig(_Section, frozen=True):
     metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 9570
 
 
+class MqttConfig(_Section, frozen=True):
+    """`host` and `port` of the broker that `foilsight bridge` hands events to; `user` there, with the password in
+    `password_file`, None: what systemd hands over as the credential `mqtt.password`, or none. `tls`: encrypted, the
+    broker's certificate being checked against those in `ca`, None: those of the system."""
+
+    host: str = ""
+    port: Annotated[int, Meta(ge=1, le=65535)] = 1883
+    user: str = ""
+    password_file: Path | None = None
+    tls: bool = False
+    ca: Path | None = None
+
+
 class Config(_Section, frozen=True):
     """The whole configuration; every key has a default."""
 
@@ -151,6 +164,7 @@ class Config(_Section, frozen=True):
     defects: DefectsConfig = DefectsConfig()
     events: EventsConfig = EventsConfig()
     service: ServiceConfig = ServiceConfig()
+    mqtt: MqttConfig = MqttConfig()
 
 
 def load_config(path: Path | None) -> Config:

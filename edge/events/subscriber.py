@@ -1,6 +1,8 @@
 """Every event of a line, once and in order, whatever happens to the line, the listener or the network between them."""
 
+import math
 import threading
+import time
 from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +58,8 @@ class Subscriber:
     all. `keys`: for a line that speaks with keys. Iteration ends when `stop` is set. Memory is bounded by one page of
     events and ZeroMQ's queues.
 
+    `heard_s`: the monotonic time when anything was last heard, be it a heartbeat.
+
     Not to be shared between threads. Raises EventsError where an endpoint is no address, what speaks there is not
     Foilsight, the line refuses the listener, the state cannot be read or written, or the outbox ends before the place
     to go on after.
@@ -81,6 +85,7 @@ class Subscriber:
         self._since = since
         self._stop = threading.Event() if stop is None else stop
         self._stream = ""
+        self.heard_s = -math.inf
         self._context = lingering(0)
         try:
             self._socket = self._context.socket(zmq.SUB)
@@ -169,8 +174,10 @@ class Subscriber:
         return self._places[self._stream]
 
     def _received(self) -> Envelope | Heartbeat:
+        data = self._socket.recv_multipart()[-1]
+        self.heard_s = time.monotonic()
         try:
-            return decode(self._socket.recv_multipart()[-1])
+            return decode(data)
         except EventsError as error:
             raise EventsError(f"{self._endpoint}: {error}") from error
 

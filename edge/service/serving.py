@@ -3,7 +3,6 @@
 It leaves no report: what it has to say are events, kept in the outbox, its health, and metrics.
 """
 
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from edge.events.publisher import EventWriter
 from edge.pipeline.inspection import Inspection, Watchers
 from edge.segmentation.model import load_model
 from edge.service.backends import open_backend
+from edge.service.folders import state_folder
 from edge.service.control import CONTROL, ControlServer
 from edge.service.health import Health, Sight
 from edge.service.keys import line_keys
@@ -41,15 +41,6 @@ from edge.service.telling import Telling
 from edge.service.watch import Watch
 
 KEPT_EVERY_S = 1.0
-
-
-def state_folder(line: str) -> Path:
-    """Where a service keeps its outbox and its place: STATE_DIRECTORY as systemd sets it, or under XDG_STATE_HOME."""
-    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "foilsight" / line.replace("/", "_")
 
 
 def serve(line: Line, config: Config, length_mm: float | None = None) -> None:
