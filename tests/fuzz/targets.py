@@ -34,6 +34,7 @@ from edge.surface.matrices import matrices_for
 from .damage import damaged_bytes
 from .mcap_files import damaged_mcap
 from .model_files import damaged_model, model_of
+from .requests import ask, damaged_request, requests
 from .toml_files import damaged_toml
 from .zip_files import damaged_zip
 
@@ -317,6 +318,7 @@ TARGETS = {
     "calibration": Target(_calibrations, damaged_zip, _use_calibration),
     "recording": Target(_recordings, damaged_mcap, _use_recording),
     "model": Target(_models, damaged_model, _use_model),
+    "request": Target(requests, damaged_request, ask),
 }
 
 
