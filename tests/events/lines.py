@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 
 import msgspec
 
@@ -91,6 +92,11 @@ with Outbox(Path(path)) as outbox, EventWriter(
             writer.publish(*[body] * 100)
         print(Path("/proc/self/statm").read_text().split()[1], flush=True)
 """
+
+
+def resident_bytes() -> int:
+    """Memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def resident_bytes_after(publisher: "subprocess.Popen[str]", events: int) -> int:
