@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.core.errors import EventsError
-from edge.core.reading import one_line
+from edge.core.reading import is_file_name, one_line
 
 CONTROL = "control.sock"
 MOST_BYTES = 8192
@@ -77,7 +77,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 def answered(data: bytes, obey: Callable[[Order], Answer]) -> bytes:
     """The answer to a message, whatever it holds."""
     try:
-        return msgspec.json.encode(obey(msgspec.json.decode(data, type=Order)))
+        order = msgspec.json.decode(data, type=Order)
+        for name in filter(None, (order.model, order.calibration)):
+            if not (is_file_name(name) and name.startswith("/")):
+                raise ValueError(f"{one_line(name)!r} is not the absolute name of a file")
+        return msgspec.json.encode(obey(order))
     except (ValueError, RecursionError) as error:  # of msgspec, or no UTF-8
         return msgspec.json.encode(Answer(refused=f"not an order: {one_line(error)}"))
 

@@ -23,8 +23,8 @@ from edge.events.publisher import EventWriter
 from edge.pipeline.inspection import Inspection, Watchers
 from edge.segmentation.model import load_model
 from edge.service.backends import open_backend
-from edge.service.folders import state_folder
 from edge.service.control import CONTROL, ControlServer
+from edge.service.folders import state_folder
 from edge.service.health import Health, Sight
 from edge.service.keys import line_keys
 from edge.service.line import Line

@@ -9,6 +9,7 @@ from edge.core.config import load_config
 from edge.core.errors import ConfigError, FoilsightError
 from edge.service.answering import EXIT_DONE, print_json
 from edge.service.control import CONTROL, Order, Standing, ask
+from edge.service.folders import state_folder
 from edge.service.options import ConfigFile, Json
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -64,8 +65,6 @@ def swap(
     given = [order for order in orders if order is not None] or [Order(do="show")]
     if len(given) > 1 or (shadow and no_shadow):
         raise ConfigError("swap: one change at a time: a model or calibration, --shadow, --promote or --back")
-    from edge.service.serving import state_folder
-
     answer = ask(state_folder(load_config(config).line) / CONTROL, given[0])
     if answer.refused:
         raise FoilsightError(answer.refused)

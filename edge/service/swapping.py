@@ -137,6 +137,8 @@ class Swapper:
 
     def _swap(self, order: Order) -> None:
         setup = self._target
+        if not order.model and not order.calibration:
+            raise ConfigError("neither a model nor a calibration is named")
         if order.model:
             setup = replace(setup, model=self._fitted(load_model(Path(order.model))))
         if order.calibration:

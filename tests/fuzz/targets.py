@@ -1,4 +1,4 @@
-"""Every file Foilsight reads from elsewhere: good ones to begin with, how one goes bad, what a line does with it.
+"""Every file and order that Foilsight takes from elsewhere: good ones to begin with, how one goes bad, what is done.
 
 A file that is taken must also serve: it is used to its last row here, as what is read late may fail late.
 """
@@ -33,7 +33,8 @@ from edge.surface.matrices import matrices_for
 
 from .damage import damaged_bytes
 from .mcap_files import damaged_mcap
-from .model_files import damaged_model, model_of
+from .model_files import damaged_json, damaged_model, model_of
+from .orders import orders, use_order
 from .requests import ask, damaged_request, requests
 from .toml_files import damaged_toml
 from .zip_files import damaged_zip
@@ -319,6 +320,7 @@ TARGETS = {
     "recording": Target(_recordings, damaged_mcap, _use_recording),
     "model": Target(_models, damaged_model, _use_model),
     "request": Target(requests, damaged_request, ask),
+    "order": Target(orders, damaged_json, use_order),
 }
 
 
