@@ -150,6 +150,7 @@ def counted() -> Metrics:
     metrics.add_event(cover(0))
     metrics.add_event(Alarm(kind="dark", since="", detail=""))
     metrics.causes, metrics.queues = {"lost": 3}, {"ring": 7}
+    metrics.shadow_strips, metrics.shadow_objects = {"compared": 9}, {"live": 2}
     metrics.look(SIGHT, 100.0)
     metrics.look(replace(SIGHT, now_s=12.0), 160.0)
     return metrics
@@ -169,6 +170,8 @@ def test_metrics_say_what_was_counted() -> None:
         ("frames_total", {}, 40),
         ("frames_lost_total", {"cause": "lost"}, 3),
         ("queue_depth", {"queue": "ring"}, 7),
+        ("shadow_strips_total", {"what": "compared"}, 9),
+        ("shadow_objects_total", {"found": "live"}, 2),
         ("stage_seconds_bucket", {"stage": "segmentation", "le": "0.025"}, 0),
         ("stage_seconds_bucket", {"stage": "segmentation", "le": "0.05"}, 1),
         ("stage_seconds_bucket", {"stage": "segmentation", "le": "+Inf"}, 2),

@@ -41,6 +41,8 @@ METRICS = {
     "foilsight_alarms_total": ("counter", "Alarms told, by kind."),
     "foilsight_events_total": ("counter", "Events told, by topic."),
     "foilsight_events_lost_total": ("counter", "Events that could be written nowhere."),
+    "foilsight_shadow_strips_total": ("counter", "Strips that a shadow model was compared on, or that it left out."),
+    "foilsight_shadow_objects_total": ("counter", "Objects found by both models, or by one of them alone."),
     "foilsight_resident_bytes": ("gauge", "Memory of the inspecting process."),
     "foilsight_open_files": ("gauge", "File descriptors of the inspecting process."),
 }
@@ -57,8 +59,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for 
 class Metrics(Collector):
     """Takes what passes through a line, from any of its threads; `text` is what Prometheus is given.
 
-    `classes` by index, 0 is background; `white`: the grey of a saturated pixel. `causes` of losses, `queues` and
-    `lost_events` are counted elsewhere, and shown as they stand.
+    `classes` by index, 0 is background; `white`: the grey of a saturated pixel. `causes` of losses, `queues`,
+    `lost_events` and what a shadow model differs in are counted elsewhere, and shown as they stand.
     """
 
     def __init__(self, classes: Sequence[str], lights: int, white: float) -> None:
@@ -87,6 +89,8 @@ class Metrics(Collector):
         self._looks: tuple[Sight, float, float] | None = None
         self.causes: Mapping[str, int] = {}
         self.queues: Mapping[str, int] = {}
+        self.shadow_strips: Mapping[str, int] = {}
+        self.shadow_objects: Mapping[str, int] = {}
         self.lost_events = 0
 
     def took(self, stage: str, seconds: float) -> None:
@@ -141,14 +145,10 @@ class Metrics(Collector):
             yield _counted("foilsight_web_mm_total", web_mm)
             yield GaugeMetricFamily("foilsight_web_speed_mm_per_s", _meaning("foilsight_web_speed_mm_per_s"), speed)
         yield _counted("foilsight_events_lost_total", self.lost_events)
-        lost = CounterMetricFamily("foilsight_frames_lost", _meaning("foilsight_frames_lost_total"), labels=["cause"])
-        for cause, count in self.causes.items():
-            lost.add_metric([cause], count)
-        yield lost
-        depth = GaugeMetricFamily("foilsight_queue_depth", _meaning("foilsight_queue_depth"), labels=["queue"])
-        for queue, count in self.queues.items():
-            depth.add_metric([queue], count)
-        yield depth
+        yield _by_label(CounterMetricFamily, "foilsight_frames_lost_total", "cause", self.causes)
+        yield _by_label(GaugeMetricFamily, "foilsight_queue_depth", "queue", self.queues)
+        yield _by_label(CounterMetricFamily, "foilsight_shadow_strips_total", "what", self.shadow_strips)
+        yield _by_label(CounterMetricFamily, "foilsight_shadow_objects_total", "found", self.shadow_objects)
 
     def _shown(self, kind: type[_Kind], name: str, *labels: str, **options: Any) -> _Kind:
         return kind(name, _meaning(name), labels, registry=self._registry, **options)
@@ -160,6 +160,15 @@ def _meaning(name: str) -> str:
 
 def _counted(name: str, value: float) -> Metric:
     return CounterMetricFamily(name, _meaning(name), value)
+
+
+def _by_label(
+    kind: type[CounterMetricFamily | GaugeMetricFamily], name: str, label: str, values: Mapping[str, float]
+) -> Metric:
+    family = kind(name, _meaning(name), labels=[label])
+    for value, count in values.items():
+        family.add_metric([value], count)
+    return family
 
 
 def resident_bytes() -> int:

@@ -21,6 +21,7 @@ from edge.core.types import Alarm, Coverage, Defect, Frame, Status
 from edge.events.outbox import Outbox
 from edge.events.publisher import EventWriter
 from edge.pipeline.inspection import Inspection, Watchers
+from edge.pipeline.shadow import ShadowCounts
 from edge.segmentation.model import load_model
 from edge.service.backends import open_backend
 from edge.service.control import CONTROL, ControlServer
@@ -258,6 +259,10 @@ class Running:
             "events": self._telling.waiting,
         }
         self._metrics.lost_events = self._telling.lost
+        shadow = self._inspection.shadow
+        beside = ShadowCounts() if shadow is None else shadow.counts
+        self._metrics.shadow_strips = {"compared": beside.compared, "left_out": beside.left_out}
+        self._metrics.shadow_objects = {"both": beside.both, "live": beside.only_live, "shadow": beside.only_shadow}
         self._metrics.look(sight, self._inspection.web_mm)
         return sight
 
