@@ -62,28 +62,35 @@ class ComponentLoss(nn.Module):
     A pixel of a component (8-connected, of one class, within its patch) weighs `(LARGE / area) ** balance`, but at
     least 1, a pixel of background 1: with `balance` 1 every component up to LARGE pixels weighs alike. The sum is
     divided by the number of pixels. Dice is taken of each defect over all of a batch, smoothed by a pixel; the mean is
-    over the defects that are in it. Called as FocalLoss is.
+    over the defects that are in it. `together` times 1 - Dice of all defects as one comes on top: that something is a
+    defect is learnt before which one it is. Called as FocalLoss is.
     """
 
-    def __init__(self, balance: float = 0.5, dice: float = 1.0) -> None:
+    def __init__(self, balance: float = 0.5, dice: float = 1.0, together: float = 0.0) -> None:
         super().__init__()
-        self.balance, self.dice = balance, dice
+        self.balance, self.dice, self.together = balance, dice, together
 
     def extra_repr(self) -> str:
-        return f"balance={self.balance:g}, dice={self.dice:g}"
+        together = f", together={self.together:g}" if self.together else ""
+        return f"balance={self.balance:g}, dice={self.dice:g}{together}"
 
     def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
         log_p = F.log_softmax(logits.float(), dim=1)
         weights = torch.from_numpy(component_weights(truth.cpu().numpy(), self.balance)).to(truth.device)
         loss = -(weights * log_p.gather(1, truth[:, None])[:, 0]).mean()
-        if not self.dice:
-            return loss
-        wanted = F.one_hot(truth, logits.shape[1])[..., 1:].movedim(-1, 1).float()
-        p = log_p[:, 1:].exp()
-        of_class = (0, 2, 3)
-        there = wanted.sum(of_class)
-        dice = (2 * (p * wanted).sum(of_class) + 1) / (p.sum(of_class) + there + 1)
-        return loss + self.dice * ((1 - dice) * (there > 0)).sum() / (there > 0).sum().clamp(min=1)
+        if self.dice:
+            wanted = F.one_hot(truth, logits.shape[1])[..., 1:].movedim(-1, 1).float()
+            dice, there = _dice(log_p[:, 1:].exp(), wanted), wanted.sum((0, 2, 3)) > 0
+            loss = loss + self.dice * ((1 - dice) * there).sum() / there.sum().clamp(min=1)
+        if self.together:
+            loss = loss + self.together * (1 - _dice(1 - log_p[:, :1].exp(), (truth > 0)[:, None].float())).sum()
+        return loss
+
+
+def _dice(p: Tensor, wanted: Tensor) -> Tensor:
+    """Dice (C,) of planes [N,C,H,W] over all of a batch, smoothed by a pixel."""
+    of_class = (0, 2, 3)
+    return (2 * (p * wanted).sum(of_class) + 1) / (p.sum(of_class) + wanted.sum(of_class) + 1)
 
 
 LARGE = 4096

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from calibration.network.augmentation import augmentation_for
+from calibration.network.augmentation import are_photographs, augmentation_for
 from calibration.network.datasets.dataset import Dataset, DatasetError, warn_of_shared_groups
 from calibration.network.datasets.opening import open_dataset
 from calibration.network.evaluation import ADJUSTED_ON, TRAINED_ON
@@ -15,8 +16,16 @@ from calibration.network.literature.images import Images
 from calibration.network.losses import ComponentLoss
 from calibration.network.sampling import Web
 from calibration.network.splitting import split_groups
-from calibration.network.train import Course, train
+from calibration.network.train import LEARNING_RATE, Course, train
 from edge.segmentation.model import ModelInfo
+
+OF_PHOTOGRAPHS = 6e-3
+"""Their learning rate: what they show is faint at first, and a lower one is long about it."""
+
+
+def network_for(channels: Sequence[str]) -> Literal["unet", "unet_contrast"]:
+    """The network that images with channels of these names are trained with unless another is asked for."""
+    return "unet_contrast" if are_photographs(channels) else "unet"
 
 
 class GroupedWebs(Images):
@@ -77,7 +86,8 @@ def train_on(
         GroupedWebs(training),
         labels=training.classes,
         channels=training.channels,
-        loss=ComponentLoss(),
+        loss=ComponentLoss(together=1.0),
+        learning_rate=OF_PHOTOGRAPHS if are_photographs(training.channels) else LEARNING_RATE,
         augmentation=augmentation_for(training.channels),
         **course,
     )

@@ -54,16 +54,17 @@ def train(
     after_step: Callable[[int, UNet], None] | None = None,
     network_name: str = UNet.architecture,
     loss: nn.Module | None = None,
+    learning_rate: float = LEARNING_RATE,
     augmentation: Augmentation | None = None,
 ) -> UNet:
     """Train a U-Net on webs of (surface (C,H,W) f32, truth (H,W) u8); gives it in evaluation mode, on the CPU.
 
-    AdamW under a one-cycle learning rate, bfloat16 autocast in channels-last order. `network_name`: `unet` or
-    `unet_half`. Left out, `loss` is the focal one weighted by inverse square root class frequency, `augmentation` the
-    web mirrored. `start`: the network whose weights to begin with, random ones without. `checkpoint` is rewritten as
-    `fit` says; with `resume` the training goes on from it. Ctrl-C ends the training early with the network as it
-    stands. Repeatable under `seed` on one machine. Raises ConfigError for webs that do not fit, ModelError for a
-    checkpoint or `start` that does not, TrainingError where the loss is no number.
+    AdamW under a one-cycle learning rate up to `learning_rate`, bfloat16 autocast in channels-last order.
+    `network_name`: `unet`, `unet_half` or `unet_contrast`. Left out, `loss` is the focal one weighted by inverse square
+    root class frequency, `augmentation` the web mirrored. `start`: the network whose weights to begin with, random ones
+    without. `checkpoint` is rewritten as `fit` says; with `resume` the training goes on from it. Ctrl-C ends the
+    training early with the network as it stands. Repeatable under `seed` on one machine. Raises ConfigError for webs
+    that do not fit, ModelError for a checkpoint or `start` that does not, TrainingError where the loss is no number.
     """
     require_grid(patch, architecture(network_name).grid)
     torch.set_num_threads(min(THREADS, torch.get_num_threads()))
@@ -72,13 +73,13 @@ def train(
     network = new_network(webs, len(labels), features, network_name)
     if start is not None:
         take_weights(network, start)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
     training = Training(
         network,
         sampler,
         FocalLoss(inverse_square_root_frequency(sampler.class_pixels)) if loss is None else loss,
         optimiser,
-        torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=LEARNING_RATE, total_steps=iterations),
+        torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=learning_rate, total_steps=iterations),
         iterations,
         batch,
         settings_of(webs, labels, channels, features, iterations, batch, patch, seed)

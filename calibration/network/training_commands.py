@@ -29,7 +29,7 @@ def train(
     validation: str | None = None,
     validation_share: float = 0.2,
     held_back: float = 0.0,
-    network: Literal["unet", "unet_half"] = "unet",
+    network: Literal["unet", "unet_half", "unet_contrast"] | None = None,
     false_cost: float | None = None,
     clean_alarms: float | None = None,
     webs: int = 24,
@@ -64,7 +64,9 @@ def train(
     held_back
         Share of the groups kept out of all this, for `foilsight evaluate` to judge the model on.
     network
-        `unet`, or `unet_half`, which works at half the resolution and sees twice as far around a pixel.
+        `unet`, or `unet_half`, which works at half the resolution and sees twice as far around a pixel, or
+        `unet_contrast`, which sees besides what stands out there whatever the exposure; left out, that one for
+        photographs, `unet` for surfaces.
     false_cost
         Choose thresholds so that missed pixels and so many times the false ones are fewest; left out, by best F1.
     clean_alarms
@@ -98,7 +100,9 @@ def train(
     """
     require_torch()
     from calibration.network.checkpoint import load_checkpoint
+    from calibration.network.datasets.opening import open_dataset
     from calibration.network.networks.table import architecture
+    from calibration.network.own_data import network_for
     from calibration.network.rendered import PITCH_MM
     from calibration.network.train import Course
     from calibration.network.unet import require_grid
@@ -107,6 +111,7 @@ def train(
     if clean_alarms is not None and (data is None or not 0 <= clean_alarms <= 1):
         raise ConfigError(f"--clean-alarms {clean_alarms:g}: must be a share, from 0 to 1, of images of --data")
     seen = _channels(channels)
+    network = network or ("unet" if data is None else network_for(open_dataset(data, channels=seen).channels))
     course = Course(
         network_name=network,
         features=features,

@@ -10,11 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from calibration.network.contrast import HALO as CONTRAST_HALO
+from calibration.network.contrast import LocalContrast
 from edge.core.errors import ConfigError
 
 LEVELS = 4
 GRID = 1 << LEVELS
 """Sizes must be multiples of this, and windows must start on them, or the poolings fall between other pixels."""
+DARKEST = 1e-6
 HALO = 96
 """Pixels that must be seen beyond an edge on the grid for all up to the edge to be exact: 94, rounded up to the grid.
 
@@ -33,23 +36,28 @@ class UNet(nn.Module):
     `features`: channels of the first level, doubled at each pooling; `shape` keeps the first three arguments.
     The surface is normalised first, with the buffers `mean` and `std` (channels,). With a `reduction` above 1 it is
     then averaged over blocks of so many pixels squared, and the logits are interpolated back: as much more is seen
-    around a pixel, at that much less arithmetic squared. `grid` and `halo` are GRID and HALO in pixels of the surface.
+    around a pixel, at that much less arithmetic squared. With `contrast`, for photographs, the network sees instead
+    LocalContrast of what is so averaged, after division by `mean`. `grid` and `halo` are GRID and HALO in pixels of the
+    surface, the halo with what LocalContrast needs beyond.
     """
 
     architecture = "unet"
     mean: Tensor
     std: Tensor
 
-    def __init__(self, channels: int, classes: int, features: int = 32, reduction: int = 1) -> None:
+    def __init__(
+        self, channels: int, classes: int, features: int = 32, reduction: int = 1, contrast: bool = False
+    ) -> None:
         super().__init__()
         self.shape = (channels, classes, features)
-        self.reduction, self.grid, self.halo = reduction, reduction * GRID, reduction * HALO
+        self.reduction, self.grid = reduction, reduction * GRID
+        self.halo = reduction * (HALO + (CONTRAST_HALO if contrast else 0))
+        self.contrast = LocalContrast() if contrast else None
         widths = [features << level for level in range(LEVELS + 1)]
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
-        self.down = nn.ModuleList(
-            _level(before, after) for before, after in zip([channels, *widths], widths, strict=False)
-        )
+        seen = 2 * channels if contrast else channels
+        self.down = nn.ModuleList(_level(before, after) for before, after in zip([seen, *widths], widths, strict=False))
         self.pool = nn.MaxPool2d(2)
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths[-2::-1])
         self.merge = nn.ModuleList(_level(2 * width, width) for width in widths[-2::-1])
@@ -61,9 +69,7 @@ class UNet(nn.Module):
         self.std.copy_(torch.as_tensor(std))
 
     def forward(self, surface: Tensor) -> Tensor:
-        x = (surface - self.mean[:, None, None]) / self.std[:, None, None]
-        if self.reduction > 1:
-            x = F.avg_pool2d(x, self.reduction)
+        x = self._seen(surface)
         skipped = []
         for level in self.down[:-1]:
             x = level(x)
@@ -76,6 +82,14 @@ class UNet(nn.Module):
         if self.reduction > 1:
             logits = F.interpolate(logits, scale_factor=float(self.reduction), mode="bilinear", align_corners=False)
         return logits
+
+    def _seen(self, surface: Tensor) -> Tensor:
+        x = F.avg_pool2d(surface, self.reduction) if self.reduction > 1 else surface
+        mean, std = self.mean[:, None, None], self.std[:, None, None]
+        if self.contrast is None:
+            return (x - mean) / std
+        planes: Tensor = self.contrast(x / mean.clamp(min=DARKEST))
+        return planes
 
 
 def _level(before: int, after: int) -> nn.Sequential:
