@@ -23,12 +23,13 @@ notices look like one glint. Who knew the light would still leave 0.4 of the err
 lie within the tolerance.
 
 Neighbours would tell more, and were tried on twenty dense webs of 77 x 13 mm. Not to trust what touches an untrusted
-pixel notices 89, 45 and 98 % of pairs on glossy, middling and matt webs instead of 48, 18 and 80 %, and gives up four
-in ten of the glints and nine in ten of the dark shadows that three lights solve well. Not to trust what touches a doubtful pixel,
-mended or not, notices 84 % on middling webs and leaves next to nothing mended. Beside no glint within two pixels, a
-weak light whose loss leaves the usual albedo is in attached shadow: without it, the error of attached shadows falls
-from that of four lights to 0.67 of it, and no other rises by more than a hundredth. That would take rows beyond the
-strip and a second pass on every kernel for one pixel in five thousand of a web full of defects: it is not done.
+pixel notices 89, 45 and 98 % of pairs on glossy, middling and matt webs instead of 48, 18 and 80 %, and gives up 45 %
+of the glossy glints and nine in ten of the dark shadows that three lights solve well. Not to trust what touches a
+doubtful pixel, mended or not, notices 84 % on middling webs and leaves next to nothing mended. Beside no glint within
+two pixels, a weak light whose loss leaves the usual albedo is in attached shadow: without it, the error of attached
+shadows falls from that of four lights to 0.67 of it, and no other rises by more than a hundredth. That would take rows
+beyond the strip and a second pass on every kernel for one pixel in five thousand of a web full of defects: it is not
+done.
 """
 
 from dataclasses import dataclass
