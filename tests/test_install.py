@@ -6,7 +6,6 @@ import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -22,37 +21,45 @@ def installer() -> ModuleType:
     return module
 
 
+SYSUSERS = """
+echo foilsight:x:990:990::/var/lib/foilsight:/bin/false > {root}/etc/passwd
+echo foilsight:x:{group}: > {root}/etc/group
+"""
+SYSTEMCTL = """
+mkdir -p {root}/etc/systemd/system/multi-user.target.wants
+ln -s /usr/local/lib/systemd/system/foilsight.target {root}/etc/systemd/system/multi-user.target.wants/foilsight.target
+"""
+PYTHON = """
+case "$*" in
+  *version_info*) echo 3 11 /usr/bin/python3.11;;
+  "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python";;
+  *" pip "*) for last; do :; done; [ ! -e "${last%?mqtt?}/broken" ] || touch "$0.broken";;
+  *import*) [ ! -e "$0.broken" ] || { echo broken; exit 1; };;
+esac
+"""
+"""An interpreter that makes empty environments, in which what has a file `broken` does not run."""
+
+
 @pytest.fixture
-def image(tmp_path: Path, installer: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine's root folder. Its environments are empty, and systemd's tools do what they are for there."""
-    root = tmp_path / "image"
-    for folder in ("etc", "opt", "run"):
-        (root / folder).mkdir(parents=True)
+def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine's root folder. Programs of the system do there what they are for."""
+    root, programs = tmp_path / "image", tmp_path / "programs"
+    for folder in (root / "etc", root / "opt", root / "run", programs):
+        folder.mkdir(parents=True)
     (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\n")
-
-    def build(source: Path, release: Path, _options: Any) -> None:
-        if (source / "broken").exists():
-            raise installer.InstallError("what was installed does not run: broken")
-        shutil.copytree(source / "deploy", release / "deploy")
-        (release / installer.FINISHED).touch()
-
-    def said(command: list[str], problem: str) -> str:
-        if command[0] == "systemd-sysusers":
-            (root / "etc/passwd").write_text("foilsight:x:990:990::/var/lib/foilsight:/bin/false\n")
-            (root / "etc/group").write_text(f"foilsight:x:{os.getgid()}:\n")
-            return ""
-        if command[0] == "systemctl":
-            wants = root / "etc/systemd/system/multi-user.target.wants"
-            wants.mkdir(parents=True)
-            (wants / "foilsight.target").symlink_to("/usr/local/lib/systemd/system/foilsight.target")
-            return ""
-        return str(real(command, problem))
-
-    real = installer.said
-    monkeypatch.setattr(installer, "said", said)
-    monkeypatch.setattr(installer, "build_release", build)
+    for name, text in (("systemd-sysusers", SYSUSERS), ("systemctl", SYSTEMCTL)):
+        program(programs / name, text.format(root=root, group=os.getgid()))
+    program(programs / "python3", PYTHON)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setattr(sys, "executable", str(programs / "python3"))
     return root
+
+
+def program(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{text}")
+    path.chmod(0o755)
+    return path
 
 
 def checkout(folder: Path, version: str) -> Path:
@@ -104,6 +111,7 @@ def test_an_upgrade_goes_back_and_forth_with_its_units(installer: ModuleType, im
     current = image / "opt/foilsight/current"
     one, two, three = (checkout(tmp_path / name, name) for name in ("1.0", "2.0", "3.0"))
     (two / "deploy/foilsight@.service").write_text("[Unit]\nDescription=of the second\n")
+    (one / "deploy/foilsight-bridge@.service").unlink()  # an old release may not have what a new one has
     for source in (one, two):
         assert installer.main([str(source), f"--root={image}"]) == 0
     assert "of the second" in unit.read_text()
@@ -130,12 +138,14 @@ def test_a_release_that_does_not_run_is_not_switched_to(
 
 
 def test_another_content_of_the_same_version_is_another_release(installer: ModuleType, tmp_path: Path) -> None:
+    from installing.release import release_name
+
     source = checkout(tmp_path / "one", "1.0")
-    name = installer.release_name(source)
+    name = release_name(source)
     assert name.startswith("1.0-")
     (source / "edge").mkdir()
     (source / "edge/cli.py").write_text("changed\n")
-    assert installer.release_name(source) != name
+    assert release_name(source) != name
 
 
 @pytest.mark.parametrize(
@@ -167,9 +177,7 @@ def test_what_a_person_can_get_wrong_is_one_line(
 def test_an_interpreter_of_another_version_is_refused(
     installer: ModuleType, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    old = tmp_path / "python"
-    old.write_text("#!/bin/sh\necho 3 9 /usr/bin/python3.9\n")
-    old.chmod(0o755)
+    old = program(tmp_path / "python", "echo 3 9 /usr/bin/python3.9\n")
     assert installer.main([str(checkout(tmp_path / "one", "1.0")), f"--root={image}", f"--python={old}"]) == 1
     assert "is Python 3.9; Foilsight runs on 3.11 to 3.14" in capsys.readouterr().err
 
@@ -184,8 +192,6 @@ def test_an_interpreter_the_service_cannot_see_is_refused(
     installer: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    home = tmp_path / "python"
-    home.write_text(f"#!/bin/sh\necho {sys.version_info[0]} {sys.version_info[1]} /home/me/python3\n")
-    home.chmod(0o755)
+    home = program(tmp_path / "python", "echo 3 11 /home/me/python3\n")
     assert installer.main([str(checkout(tmp_path / "one", "1.0")), f"--python={home}", "--check"]) == 1
     assert "the service does not see what lies in a home" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from machine import Machine, NoMachine
 from wheel import SOURCES, build_wheel
 
 INSTALLER, PACKAGES, WHEELS = "/srv/deploy/install.py", "/srv/packages", "/srv/wheels"
+FOILSIGHT = "/opt/foilsight/current/bin/foilsight"
 _HIDDEN = ("/home/", "/root/", "/tmp/", "/var/tmp/")
 """The service sees none of these."""
 
@@ -29,7 +30,15 @@ publish = "tcp://127.0.0.1:25570"
 replay = "tcp://127.0.0.1:25571"
 [service]
 metrics_port = 25572
+[mqtt]
+host = "127.0.0.1"
+port = 25573
 """
+UNITS = {
+    "foilsight@": ("", "realtime", "gige", "usb3", "gpu", "listeners", "keys"),
+    "foilsight-bridge@": ("", "broker", "keys"),
+}
+"""Units of a camera, each with what may be dropped into it."""
 IMPATIENT = """
 [Service]
 WatchdogSec=4s
@@ -67,10 +76,16 @@ class Installed:
         there = f"{WHEELS}/{wheel.parent.name}/{wheel.name}"
         return self.install(there, "--site-packages", PACKAGES, *arguments)
 
-    def show(self, *names: str) -> dict[str, str]:
-        """Properties of the camera's unit."""
-        said = self.machine.run("systemctl", "show", "foilsight@cam1", *(f"-p{name}" for name in names))
+    def show(self, *names: str, unit: str = "foilsight@cam1") -> dict[str, str]:
+        """Properties of a unit."""
+        said = self.machine.run("systemctl", "show", unit, *(f"-p{name}" for name in names))
         return dict(line.split("=", 1) for line in said.splitlines())
+
+    def drop_in(self, unit: str, name: str, text: str) -> None:
+        """Change a unit; systemd has to be told."""
+        path = self.machine.path(f"/run/systemd/system/{unit}.service.d/{name}.conf")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
 
     def journal(self, *arguments: str) -> str:
         return self.machine.run("journalctl", "-u", "foilsight@cam1", "--no-pager", *arguments)
@@ -78,7 +93,8 @@ class Installed:
 
 @contextmanager
 def installed_machine(folder: Path, wheels: Path) -> Iterator[Installed]:
-    """Foilsight as its installer leaves it, with the simulated camera as cam1, not started yet. Raises NoMachine."""
+    """Foilsight as its installer leaves it, with the simulated camera as cam1 that is heard with keys only, not started
+    yet. Raises NoMachine."""
     packages = Path(sysconfig.get_paths()["platlib"])
     python = interpreter()
     machine = Machine(folder, {packages: PACKAGES, wheels: WHEELS, SOURCES / "deploy": "/srv/deploy"})
@@ -88,9 +104,10 @@ def installed_machine(folder: Path, wheels: Path) -> Iterator[Installed]:
         done = there.install_wheel(build_wheel(wheels / "first"))
         assert done.returncode == 0, done.stdout
         machine.path("/etc/foilsight/cam1.toml").write_text(CAMERA)
-        drop_in = machine.path("/run/systemd/system/foilsight@.service.d/impatient.conf")
-        drop_in.parent.mkdir(parents=True)
-        drop_in.write_text(IMPATIENT)
+        machine.run(FOILSIGHT, "keys", "make", "/etc/foilsight/cam1.key")
+        there.drop_in("foilsight@", "impatient", IMPATIENT)
+        for unit in UNITS:
+            there.drop_in(unit, "keys", (SOURCES / "deploy/drop-ins/keys.conf").read_text())
         machine.run("systemctl", "daemon-reload")
         yield there
     finally:

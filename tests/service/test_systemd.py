@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from installed import IMPATIENT, Installed, installed_machine
+from installed import IMPATIENT, UNITS, Installed, installed_machine
 from machine import NoMachine
 from wheel import SOURCES, build_wheel
 
@@ -69,19 +69,21 @@ def test_a_second_installation_changes_nothing(installed: Installed, wheels: Pat
 
 
 def test_units_are_in_order_and_leave_little_to_an_intruder(installed: Installed) -> None:
-    units = ("foilsight@cam1.service", "foilsight.target")
-    assert installed.machine.run("systemd-analyze", "verify", "--recursive-errors=yes", "--man=no", *units) == ""
-    for drop_in in ("", "realtime", "gige", "usb3", "gpu", "listeners"):
-        folder = installed.machine.path("/run/analysed")
-        (folder / "foilsight@cam1.service.d").mkdir(parents=True, exist_ok=True)
-        (folder / "foilsight@cam1.service").write_text((SOURCES / "deploy/foilsight@.service").read_text())
-        if drop_in:
-            text = (SOURCES / f"deploy/drop-ins/{drop_in}.conf").read_text()
-            (folder / "foilsight@cam1.service.d/tried.conf").write_text(text)
-        unit = "/run/analysed/foilsight@cam1.service"
-        installed.machine.run("systemd-analyze", "verify", "--recursive-errors=yes", "--man=no", unit)
-        analyse = ("systemd-analyze", "security", "--offline=true", f"--threshold={HOSTILE}", "--no-pager")
-        installed.machine.run(*analyse, unit)
+    deploy, verify = SOURCES / "deploy", ("systemd-analyze", "verify", "--recursive-errors=yes", "--man=no")
+    units = ("foilsight@cam1.service", "foilsight-bridge@cam1.service", "foilsight.target")
+    assert installed.machine.run(*verify, *units) == ""
+    assert {path.stem for path in (deploy / "drop-ins").glob("*")} == set().union(*UNITS.values()) - {""}
+    for unit, drop_ins in UNITS.items():
+        for number, drop_in in enumerate(drop_ins):
+            tried = f"/run/analysed/{number}/{unit}cam1.service"
+            folder = installed.machine.path(f"{tried}.d")
+            folder.mkdir(parents=True)
+            installed.machine.path(tried).write_text((deploy / f"{unit}.service").read_text())
+            if drop_in:
+                (folder / "tried.conf").write_text((deploy / f"drop-ins/{drop_in}.conf").read_text())
+            installed.machine.run(*verify, tried)
+            analyse = ("systemd-analyze", "security", "--offline=true", f"--threshold={HOSTILE}", "--no-pager")
+            installed.machine.run(*analyse, tried)
 
 
 def test_the_camera_starts_and_says_what_it_does(installed: Installed) -> None:
@@ -97,6 +99,20 @@ def test_the_camera_starts_and_says_what_it_does(installed: Installed) -> None:
     assert journal["SYSLOG_IDENTIFIER"] == "foilsight@cam1"
     assert journal["PRIORITY"] == "6"
     assert {"strip", "frame"} <= next(message.keys() for message in messages(installed) if "mm" in message)
+
+
+@pytest.mark.skipif(not Path("/usr/sbin/mosquitto").exists(), reason="mosquitto is not installed")
+def test_a_bridge_hands_on_what_a_line_with_keys_tells(installed: Installed) -> None:
+    installed.machine.run("systemd-run", "--unit=broker", "/usr/sbin/mosquitto", "-p", "25573")
+    installed.machine.run("systemctl", "start", "foilsight-bridge@cam1")
+    heard = {"StatusText": "the line is heard; the broker is connected", "ActiveState": "active"}
+    eventually(lambda: installed.show(*heard, unit="foilsight-bridge@cam1") == heard)
+    place = installed.machine.path("/var/lib/foilsight/bridge-cam1/bridge.json")
+    eventually(place.exists)
+    before = place.read_text()
+    eventually(lambda: place.read_text() != before)
+    installed.machine.run("systemctl", "stop", "foilsight-bridge@cam1", "broker")
+    assert installed.show("Result", unit="foilsight-bridge@cam1") == {"Result": "success"}
 
 
 def test_a_killed_camera_process_is_replaced_by_the_line_itself(installed: Installed) -> None:
@@ -157,8 +173,7 @@ def test_an_upgrade_can_be_rolled_back(installed: Installed, wheels: Path) -> No
 
 
 def test_a_line_that_outgrows_its_memory_is_killed_and_given_up_in_the_end(installed: Installed) -> None:
-    drop_in = installed.machine.path("/run/systemd/system/foilsight@.service.d/impatient.conf")
-    drop_in.write_text(IMPATIENT + STARVED)
+    installed.drop_in("foilsight@", "impatient", IMPATIENT + STARVED)
     installed.machine.run("systemctl", "daemon-reload")
     assert installed.machine.result("systemctl", "start", "foilsight@cam1").returncode != 0
     eventually(lambda: installed.show("ActiveState") == {"ActiveState": "failed"})

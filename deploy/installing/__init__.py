@@ -1,0 +1,1 @@
+"""What install.py does, for the system's own Python: nothing but its standard library."""
