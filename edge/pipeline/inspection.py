@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+import cv2
+
 from edge.assembly.registrar import FrameCounts
 from edge.core.calibration import Calibration
 from edge.core.clock import monotonic_ns
@@ -83,6 +85,7 @@ class Inspection:
         self._checksum = SurfaceWatch(self.axes.row_mm)
         self._latencies = Latencies()
         self._turns: list[Turn] = []
+        cv2.setNumThreads(1)  # others than the stages' own would wait behind the network's for work of microseconds
         self._stages = Stages(self._path.passages, [*self._path.stages, ("defects", self._tell)], self._took)
 
     def _path_of(
