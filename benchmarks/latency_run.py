@@ -5,7 +5,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -18,11 +18,12 @@ import numpy as np
 
 from edge.camera.live import LiveCamera
 from edge.core.config import CameraConfig, Config
-from edge.core.types import Alarm, Coverage, Defect, Frame, Strip
+from edge.core.types import Alarm, Coverage, Defect, Frame
 from edge.events.outbox import Outbox
 from edge.events.publisher import EventWriter
 from edge.events.subscriber import Gap, Subscriber
 from edge.pipeline.inspection import Inspection
+from edge.pipeline.passage import Passage
 from edge.segmentation.model import load_model
 from edge.segmentation.openvino import OpenVinoBackend
 from edge.service.line import Line, configured_line
@@ -30,40 +31,45 @@ from edge.simulation.camera import Motion, Rig
 
 ADVANCE_MM, FRAME_MM = Motion().advance_px * 0.05, Rig().height_px * 0.05
 WARM_S = 3.0
-PASSED = ("exposed", "read", "solved", "segmenting", "segmented", "telling", "told")
 STAGES = ("camera", "assembly, surface", "wait", "segmentation", "wait for defects", "defects, outbox, publish")
 COMPUTING = ("assembly, surface", "segmentation", "defects, outbox, publish")
 
 
 class Stamped(Inspection):
-    """The line, noting where its frames lay and when they were exposed (mm, ns, light), and when each strip passed from
-    stage to stage (ns)."""
+    """The line, noting where its frames lay and when they were exposed (mm, ns, light), and when what was sent passed
+    from stage to stage: exposed, read, solved, then the beginning and end of segmentation and of defects (ns)."""
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
         self.frames: list[tuple[float, int, int]] = []
-        self.strips: dict[int, dict[str, int]] = {}
+        self._sent: list[tuple[int, ...] | None] = []
+        self._worked: dict[str, list[tuple[int, int]]] = {"segmentation": [], "defects": []}
 
     def push(self, frame: Frame) -> None:
         self.frames.append((frame.encoder_mm, frame.exposed_ns, frame.light))
         super().push(frame)
 
-    def _inspect(self, strip: Strip, read_ns: int) -> None:
-        here = self.strips[read_ns] = {"exposed": self.frames[-1][1], "read": read_ns}
-        super()._inspect(strip, read_ns)
-        here["solved"] = time.monotonic_ns()
+    def _send(self, passage: Passage) -> None:
+        stamps = self.frames[-1][1], passage.read_ns, time.monotonic_ns()
+        self._sent.append(stamps if passage.surface is not None else None)
+        super()._send(passage)
 
-    def _segment(self, passage):  # type: ignore[no-untyped-def]
-        here = self.strips.get(passage.read_ns, {})
-        here["segmenting"] = time.monotonic_ns()
-        super()._segment(passage)
-        here["segmented"] = time.monotonic_ns()
+    def _took(self, stage: str, seconds: float) -> None:
+        now_ns = time.monotonic_ns()
+        if stage in self._worked:
+            self._worked[stage].append((now_ns - round(1e9 * seconds), now_ns))
+        super()._took(stage, seconds)
 
-    def _tell(self, passage):  # type: ignore[no-untyped-def]
-        here = self.strips.get(passage.read_ns, {})
-        here["telling"] = time.monotonic_ns()
-        super()._tell(passage)
-        here["told"] = time.monotonic_ns()
+    def stages_ms(self, begun_ns: int) -> dict[str, float]:
+        """Median time of the strips in each stage, of those exposed after a time."""
+        strips = [
+            (*sent, *segmented, *told)
+            for sent, segmented, told in zip(self._sent, *self._worked.values(), strict=True)
+            if sent is not None and sent[0] > begun_ns
+        ]
+        stamps = np.array(strips, np.int64).reshape(-1, len(STAGES) + 1)
+        steps = np.diff(np.maximum.accumulate(stamps, axis=1), axis=1) / 1e6
+        return dict(zip(STAGES, np.median(steps, axis=0).tolist(), strict=True)) if len(steps) else {}
 
 
 @dataclass
@@ -189,7 +195,7 @@ def measured(config: Config, speed_m_per_min: float, seconds: float) -> Run:
         lost_exposures=lost,
         rows_not_whole=max(0, not_whole),
         rows=inspection.totals.rows,
-        stages_ms=_stages_ms(inspection.strips.values(), begun_ns),
+        stages_ms=inspection.stages_ms(begun_ns),
         strip_ms=config.assembly.strip_rows * ms_per_row,
         halo_ms=model.info.halo * ms_per_row,
         cores=cores,
@@ -238,14 +244,6 @@ def latencies_ms(
         if min(nearest) > begun_ns:
             latencies.append((arrived[seq] - max(nearest)) / 1e6)
     return latencies
-
-
-def _stages_ms(strips: Iterable[dict[str, int]], begun_ns: int) -> dict[str, float]:
-    """Median time of the strips in each stage."""
-    whole = [[each[name] for name in PASSED] for each in strips if len(each) == len(PASSED)]
-    stamps = np.array([stamps for stamps in whole if stamps[0] > begun_ns], np.int64).reshape(-1, len(PASSED))
-    steps = np.diff(np.maximum.accumulate(stamps, axis=1), axis=1) / 1e6
-    return dict(zip(STAGES, np.median(steps, axis=0).tolist(), strict=True)) if len(steps) else {}
 
 
 def _free_ports(count: int) -> list[int]:

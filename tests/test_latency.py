@@ -1,11 +1,18 @@
 """The latency benchmark counts from the right strobe, and tells change from noise."""
 
+import time
+
 import numpy as np
 import pytest
 
 from benchmarks.latency import asked, compared, summary
-from benchmarks.latency_run import FRAME_MM, Run, latencies_ms, rows_at_ends
-from edge.core.types import Coverage, Defect
+from benchmarks.latency_run import FRAME_MM, STAGES, Run, Stamped, latencies_ms, rows_at_ends
+from edge.core.config import Config
+from edge.core.types import F32, U8, Coverage, Defect
+from edge.segmentation.model import load_model
+from edge.simulation.camera import StrobedCamera
+from edge.simulation.planting import CLEAN
+from edge.simulation.web import RenderedWeb
 
 ADVANCE_MM, INTERVAL_NS = 1.6, 100_000_000
 FRAMES = [(500 + index * ADVANCE_MM, index * INTERVAL_NS, index % 4) for index in range(40)]
@@ -70,3 +77,27 @@ def test_a_late_tail_and_a_late_median_are_each_told() -> None:
     assert "NOT MET" not in summary(run_with([300.0] * 2000), None, 50.0)
     assert summary(run_with([300.0] * 997 + [950.0] * 3), None, 50.0).count("NOT MET") == 1
     assert summary(run_with([360.0] * 2000), None, 50.0).count("NOT MET") == 1
+
+
+class Slow:
+    """Takes 20 ms to find nothing."""
+
+    name, precision = "slow", "f32"
+
+    def infer(self, surface: F32) -> tuple[U8, U8]:
+        time.sleep(0.02)
+        nothing = np.zeros(surface[:, 0].shape, np.uint8)
+        return nothing, nothing
+
+
+def test_each_stage_of_a_strip_is_stamped() -> None:
+    """The one that is known to be slow is told to be, and no strip has left before it was exposed."""
+    camera = StrobedCamera(RenderedWeb(1, 64, CLEAN), 80.0)
+    with Stamped(camera.calibration, load_model(None).info, Slow(), Config(), lambda bodies: None) as line:
+        for frame in camera.frames():
+            line.push(frame)
+        line.finish()
+    stages_ms = line.stages_ms(0)
+    assert tuple(stages_ms) == STAGES
+    assert stages_ms["segmentation"] >= 20 and min(stages_ms.values()) >= 0
+    assert line.stages_ms(1 << 62) == {}
