@@ -25,7 +25,7 @@ from edge.core.gpu import Driver
 from edge.pipeline.device import DeviceLine
 from edge.segmentation.device_backend import Engine
 from edge.segmentation.model import ModelFile, load_model
-from edge.surface.cuda import KERNELS, SOURCE, THREADS, grid
+from edge.surface.cuda import SurfaceKernels
 
 PITCH_MM = 0.05
 RESULTS = Path(__file__).parent / "results"
@@ -97,13 +97,11 @@ def copy_bandwidth(driver: Driver, size: int, times: int = 20) -> float:
 
 
 def surface_bandwidth(driver: Driver, model: ModelFile, rows: int, width: int, times: int) -> float:
-    """GB/s that the surface kernel must at least move, strobes and flat field in and channels out, each byte once."""
+    """GB/s that the surface kernels must at least move, strobes and flat field in and channels out, each byte once."""
     stream = driver.stream()
     arguments = surface_arguments(driver, stream, model, rows, width)
-    kernel = driver.load(SOURCE.read_text(), KERNELS[np.dtype(np.uint8)])
-    ms = _per_call_ms(
-        driver, stream, times, lambda: driver.launch(kernel, grid(rows, width), THREADS, arguments, stream)
-    )
+    kernels = SurfaceKernels(driver, np.dtype(np.uint8))
+    ms = _per_call_ms(driver, stream, times, lambda: kernels.launch(arguments, stream))
     moved = rows * width * (4 * (STROBE + FLAT_FIELD) + CHANNEL * len(model.info.channels))
     return moved / ms / 1e6
 
@@ -113,7 +111,7 @@ def stages(driver: Driver, engine: Engine, model: ModelFile, rows: int, width: i
     stream, window = driver.stream(), rows + 2 * model.info.halo
     strobes, strobes_there = driver.pinned(4 * rows * width), driver.allocate(4 * rows * width)
     arguments = surface_arguments(driver, stream, model, rows, width)
-    kernel = driver.load(SOURCE.read_text(), KERNELS[np.dtype(np.uint8)])
+    kernels = SurfaceKernels(driver, np.dtype(np.uint8))
     pixels, channels = window * width, len(model.info.channels)
     surface, answer = driver.allocate(4 * channels * pixels), driver.allocate(2 * pixels)
     driver.clear(surface, 4 * channels * pixels, stream)
@@ -121,7 +119,7 @@ def stages(driver: Driver, engine: Engine, model: ModelFile, rows: int, width: i
     shape = (1, channels, window, width)
     work: dict[str, Callable[[], None]] = {
         "up": lambda: driver.upload(strobes_there, strobes, stream),
-        "surface": lambda: driver.launch(kernel, grid(rows, width), THREADS, arguments, stream),
+        "surface": lambda: kernels.launch(arguments, stream),
         "network": lambda: engine.enqueue(surface, shape, answer, answer + pixels, stream),
         "back": lambda: driver.download(back, answer, stream),
     }

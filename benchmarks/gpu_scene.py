@@ -9,7 +9,7 @@ from edge.core.gpu import Driver, Stream
 from edge.pipeline.device_plan import sources_of
 from edge.pipeline.device_tables import Resident
 from edge.segmentation.model import ModelFile
-from edge.surface.cuda import ARGUMENTS, WINDOW, window
+from edge.surface.cuda import ARGUMENTS, USUAL_BYTES, WINDOW, window
 
 SLOTS = 16
 
@@ -51,7 +51,15 @@ def surface_arguments(driver: Driver, stream: Stream, model: ModelFile, rows: in
     channels = model.info.channels
     windows = np.array([window(driver.allocate(4 * len(channels) * rows * width), channels, rows, width)], WINDOW)
     arguments = np.zeros((), ARGUMENTS)
-    for name, values in (("sources", sources), ("windows", windows), ("table_of_row", np.zeros(rows, np.int32))):
+    table_of_row = np.zeros(rows, np.int32)
+    blocks, block_of_row = resident.blocks_of(table_of_row)
+    for name, values in (
+        ("sources", sources),
+        ("windows", windows),
+        ("table_of_row", table_of_row),
+        ("block_of_row", block_of_row),
+        ("blocks", blocks),
+    ):
         data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
         memory, done = driver.pinned(data.size), driver.event()
         memory[:] = data
@@ -61,5 +69,7 @@ def surface_arguments(driver: Driver, stream: Stream, model: ModelFile, rows: in
         driver.synchronise(done)
     resident.fill(arguments)
     arguments["seen"], arguments["rows"], arguments["padded_width"] = driver.allocate(rows), rows, width
-    arguments["window_count"] = 1
+    arguments["window_count"], arguments["block_count"] = 1, len(blocks)
+    arguments["usual"] = driver.allocate(USUAL_BYTES * len(blocks))
+    arguments["samples"] = driver.allocate(8 * resident.samples_per_block * len(blocks))
     return arguments

@@ -26,7 +26,7 @@ from edge.segmentation.device_backend import Engine
 from edge.segmentation.model import ModelInfo
 from edge.segmentation.stream import check_windows
 from edge.segmentation.windows import Window, padded_length, plan_axis
-from edge.surface.cuda import ARGUMENTS, KERNELS, SOURCE, THREADS, WINDOW, grid, window
+from edge.surface.cuda import ARGUMENTS, WINDOW, SurfaceKernels, window
 
 PASSAGES = 3
 """Strips under way at most, each in a stream of its own: one goes up, one is computed, one comes back."""
@@ -78,7 +78,7 @@ class DeviceLine:
         self._uploaded, self._idle = driver.event(), driver.event()
         self._resident = Resident(driver, self._uploading, calibration)
         self._dtype = np.dtype(dtype)
-        self._kernel = driver.load(SOURCE.read_text(), KERNELS[self._dtype])
+        self._kernels = SurfaceKernels(driver, self._dtype)
         frame_bytes = calibration.height * calibration.width * self._dtype.itemsize
         self._staging = deque((driver.pinned(frame_bytes), driver.event()) for _ in range(UPLOADS))
         self._slots: dict[int, Address] = {}
@@ -88,9 +88,19 @@ class DeviceLine:
         # over has been handed out.
         self._ring = [self._new_window() for _ in range(open_windows + PASSAGES)]
         self._last_window = self._new_window()
-        most_windows, lights = open_windows * len(self._columns), calibration.lights
+        most_windows = open_windows * len(self._columns)
         self._passages = deque(
-            under_way_on(driver, lights, strip_rows, self._width, most_windows, self._columns, self._window_rows, whole)
+            under_way_on(
+                driver,
+                calibration.lights,
+                strip_rows,
+                self._width,
+                most_windows,
+                self._columns,
+                self._window_rows,
+                self._resident.samples_per_block,
+                whole,
+            )
             for _ in range(PASSAGES)
         )
         self._begin()
@@ -198,7 +208,7 @@ class DeviceLine:
         driver.wait(stream, self._uploaded)
         arguments = self._planned(under_way, row_map, shift)
         driver.clear(under_way.seen_there, rows, stream)
-        driver.launch(self._kernel, grid(rows, self._width), THREADS, arguments, stream)
+        self._kernels.launch(arguments, stream)
         driver.download(under_way.seen[:rows], under_way.seen_there, stream)
         under_way.surface.download(driver, rows, stream)
         driver.record(under_way.solved, stream)
@@ -213,12 +223,16 @@ class DeviceLine:
         addresses = np.zeros(max(slots) + 2, np.uint64)
         addresses[slots[:-1]] = list(self._slots.values())
         windows = np.array([*self._windows(rows), under_way.surface.window(rows)], WINDOW)
+        table_of_row = self._resident.tables_of(row_map.slot >= 0)
+        blocks, block_of_row = self._resident.blocks_of(table_of_row)
         arguments = np.zeros((), ARGUMENTS)
         at = 0
         for name, values in (
             ("windows", windows),
             ("sources", sources_of(addresses[row_map.slot], row_map.source_row, shift, centre)),
-            ("table_of_row", self._resident.tables_of(row_map.slot >= 0)),
+            ("table_of_row", table_of_row),
+            ("block_of_row", block_of_row),
+            ("blocks", blocks),
         ):
             data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
             under_way.plan[at : at + data.size] = data
@@ -227,7 +241,8 @@ class DeviceLine:
         self._driver.upload(under_way.plan_there, under_way.plan[:at], under_way.stream)
         self._resident.fill(arguments)
         arguments["seen"], arguments["valid"] = under_way.seen_there, under_way.surface.valid_there
-        arguments["rows"], arguments["window_count"] = rows, len(windows)
+        arguments["usual"], arguments["samples"] = under_way.usual_there, under_way.samples_there
+        arguments["rows"], arguments["window_count"], arguments["block_count"] = rows, len(windows), len(blocks)
         arguments["padded_width"] = self._padded
         return arguments
 

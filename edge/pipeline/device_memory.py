@@ -10,7 +10,7 @@ from edge.core.gpu import Address, Driver, Event, Stream
 from edge.core.types import F32, U8, Surface
 from edge.pipeline.passage import Memory
 from edge.segmentation.windows import Window
-from edge.surface.cuda import CHANNELS, SOURCE_ROW, WINDOW, window
+from edge.surface.cuda import BLOCK, CHANNELS, SOURCE_ROW, USUAL_BYTES, WINDOW, window
 
 CHECKSUM_EVERY, CHECKSUM_FIRST = 16, 8
 """Rows whose residual comes back where nobody looks at the whole surface: those that `SurfaceWatch` looks at."""
@@ -85,6 +85,8 @@ class UnderWay:
     done: Event
     plan: U8
     plan_there: Address
+    usual_there: Address
+    samples_there: Address
     seen: U8
     seen_there: Address
     surface: SurfaceBack
@@ -97,10 +99,18 @@ class UnderWay:
 
 
 def under_way_on(
-    driver: Driver, lights: int, rows: int, width: int, windows: int, columns: Sequence[Window], high: int, whole: bool
+    driver: Driver,
+    lights: int,
+    rows: int,
+    width: int,
+    windows: int,
+    columns: Sequence[Window],
+    high: int,
+    samples_per_block: int,
+    whole: bool,
 ) -> UnderWay:
     """For strips of so many rows, each part of so many windows, `high` rows by `columns`."""
-    plan = lights * rows * SOURCE_ROW.itemsize + 8 * rows + (windows + 1) * WINDOW.itemsize
+    plan = rows * (lights * SOURCE_ROW.itemsize + BLOCK.itemsize + 8) + (windows + 1) * WINDOW.itemsize
     pixels = [2 * high * (column.stop - column.start) for column in columns]
     return UnderWay(
         stream=driver.stream(),
@@ -109,6 +119,8 @@ def under_way_on(
         done=driver.event(),
         plan=driver.pinned(plan),
         plan_there=driver.allocate(plan),
+        usual_there=driver.allocate(rows * USUAL_BYTES),
+        samples_there=driver.allocate(rows * samples_per_block * 8),
         seen=driver.pinned(rows),
         seen_there=driver.allocate(rows),
         surface=SurfaceBack(driver, rows, width, whole),

@@ -9,8 +9,9 @@ from edge.core.calibration import Calibration
 from edge.core.errors import ConfigError
 from edge.core.gpu import Address, Driver, Stream
 from edge.core.photometry import lights_solvable
-from edge.surface.cuda import LIGHTS, lights_of_tables, tables
+from edge.surface.cuda import LIGHTS, Blocks, blocks_of_rows, lights_of_tables, tables
 from edge.surface.matrices import Matrices, matrices_for
+from edge.surface.tolerance import looked_at_columns
 
 
 class Resident:
@@ -31,6 +32,9 @@ class Resident:
             if lights_solvable(calibration.light_directions, np.array([mask], np.uint8)):
                 self._table_of_mask[mask] = len(solvable)
                 solvable.append(matrices_for(calibration, lights))
+        self._is_four = np.array([len(each.lights) == LIGHTS for each in solvable])
+        starts, run = looked_at_columns(calibration.width)
+        self._runs, self.samples_per_block = (len(starts), run), 2 * len(starts) * run
         self._bits = 1 << np.arange(n)
         self._size = (calibration.height, calibration.width)
         self._driver, self._stream = driver, stream
@@ -39,7 +43,7 @@ class Resident:
             "gain": self._put(gain),
             "table": self._put(tables(solvable)),
             "lights": self._put(lights_of_tables(solvable)),
-            "tolerance": self._put(np.full(4096, np.inf, np.float32)),
+            "run_starts": self._put(starts.astype(np.int32)),
         }
 
     def tables_of(self, seen: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -47,11 +51,16 @@ class Resident:
         found: NDArray[np.int32] = self._table_of_mask[self._bits @ seen]
         return found
 
+    def blocks_of(self, table_of_row: NDArray[np.int32]) -> Blocks:
+        """See `blocks_of_rows`."""
+        return blocks_of_rows(table_of_row, self._is_four)
+
     def fill(self, arguments: NDArray[np.void]) -> None:
         """Tell the kernel where all of it lies."""
         for name, address in self._there.items():
             arguments[name] = address
         arguments["height"], arguments["width"] = self._size
+        arguments["run_count"], arguments["run"] = self._runs
 
     def _put(self, values: NDArray[np.generic]) -> Address:
         source = np.ascontiguousarray(values)

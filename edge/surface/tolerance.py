@@ -21,9 +21,13 @@ MIN_SPREAD = 0.1
 _DEVIATIONS, _SPREAD_DEVIATIONS = 5.0, 3.0
 _MEDIAN = 0.6745
 """Of the size of normal deviates of unit variance: half of them lie closer to zero."""
+PER_MEDIAN = _DEVIATIONS / _MEDIAN
+"""Tolerance in median residuals."""
+PER_QUARTILES = _SPREAD_DEVIATIONS / (2 * _MEDIAN)
+"""Spread of the albedo in what lies between its first quartile and its third."""
 _RUNS, _RUN = 4, 16
 """What is looked at: in two rows of a block, so many runs of as many neighbouring columns."""
-_EVERY = 4
+EVERY = 4
 """Of these, one in so many for the albedo: sorting costs more than solving, and neighbours are much alike."""
 
 
@@ -41,8 +45,7 @@ class Tolerance:
         self._none = len(matrices.lights) != 4
         self._quartiles = _compiled()
         width = matrices.g.shape[2]
-        run = min(_RUN, width)
-        self._columns = _spread(width - run + 1, _RUNS)
+        self._columns, run = looked_at_columns(width)
         lines = (matrices.inverse.reshape(-1, width), matrices.g_per_row.reshape(-1, width), matrices.checksum)
         each = self._columns[:, None] + np.arange(run)
         self._table = np.ascontiguousarray(np.concatenate(lines)[:, each].transpose(1, 0, 2), np.float32)
@@ -56,21 +59,29 @@ class Tolerance:
         """(3, rows): the same, with the usual albedo and its spread, both 0 where no pixel could be solved."""
         if self._none:
             return np.full((3, stop - start), np.inf, np.float32)
-        edges = np.array([start, *range(start - start % BLOCK_ROWS + BLOCK_ROWS, stop, BLOCK_ROWS), stop])
-        rows = np.stack([edges[:-1], (edges[:-1] + edges[1:]) // 2], axis=1)
+        edges, rows = blocks_of(start, stop)
         off_centre = (strip.source_row[self._lights[:, None, None], rows] - self._centre_row).astype(np.float32)
         planes = np.ascontiguousarray(strip.planes)
         found = self._quartiles(planes, self._lights, rows, self._columns, off_centre, self._table)
         tolerance, usual, spread = found
-        np.maximum(MIN_TOLERANCE, _DEVIATIONS / _MEDIAN * tolerance, out=tolerance)
-        np.maximum(MIN_SPREAD * usual, _SPREAD_DEVIATIONS / (2 * _MEDIAN) * spread, out=spread)
+        np.maximum(MIN_TOLERANCE, PER_MEDIAN * tolerance, out=tolerance)
+        np.maximum(MIN_SPREAD * usual, PER_QUARTILES * spread, out=spread)
         return np.repeat(found, np.diff(edges), axis=1)
 
 
-def _spread(count: int, most: int) -> NDArray[np.intp]:
-    """Up to `most` indices, evenly over `count`."""
-    taken = min(count, most)
-    return (2 * np.arange(taken) + 1) * count // (2 * taken)
+def blocks_of(start: int, stop: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The blocks of the rows [start, stop), seen under the same lights: where they begin and, last, end (blocks + 1,),
+    and the rows of each that are looked at (blocks, 2)."""
+    edges = np.array([start, *range(start - start % BLOCK_ROWS + BLOCK_ROWS, stop, BLOCK_ROWS), stop])
+    return edges, np.stack([edges[:-1], (edges[:-1] + edges[1:]) // 2], axis=1)
+
+
+def looked_at_columns(width: int) -> tuple[NDArray[np.intp], int]:
+    """Where runs of columns begin, evenly over the web, and how many columns there are in each."""
+    run = min(_RUN, width)
+    count = width - run + 1
+    taken = min(count, _RUNS)
+    return (2 * np.arange(taken) + 1) * count // (2 * taken), run
 
 
 _SIGNATURE = types.float32[:, ::1](
@@ -122,11 +133,11 @@ def _compiled() -> Callable[..., F32]:
                     for j in range(run):
                         if np.isfinite(residual[j]):
                             residuals[count] = residual[j]
-                            if count % _EVERY == 0:
-                                albedos[count // _EVERY] = albedo[j]
+                            if count % EVERY == 0:
+                                albedos[count // EVERY] = albedo[j]
                             count += 1
             if count:
-                few = (count + _EVERY - 1) // _EVERY
+                few = (count + EVERY - 1) // EVERY
                 residuals[:count].sort()
                 albedos[:few].sort()
                 found[0, block] = residuals[(count - 1) // 2]

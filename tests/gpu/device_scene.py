@@ -22,7 +22,6 @@ from edge.simulation.web import RenderedWeb
 from edge.surface.solver import SurfaceSolver
 
 from .fake_gpu import FakeGpu
-from .plain import Plain
 
 STRIP_ROWS, WINDOW_PX, WIDTH_PX = 64, 272, 344
 
@@ -98,7 +97,7 @@ def planned(frames: Sequence[Frame], of: StrobedCamera) -> Plan:
 
 
 def on_processor(plan: Plan, of: StrobedCamera, backend: Backend, model: ModelFile) -> ClassMap:
-    solver = SurfaceSolver(of.calibration, Plain)
+    solver = SurfaceSolver(of.calibration)
     segmenter = Segmenter(backend, model.info, of.calibration.width, STRIP_ROWS, WINDOW_PX)
     maps = [one for strip in plan.strips for one in segmenter.push(solver.solve(strip))]
     return joined([*maps, *segmenter.finish()])

@@ -9,10 +9,9 @@ import numpy as np
 from . import fake_gpu
 from .test_kernel import Scene
 
-fake_gpu.COMPILE += ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+fake_gpu.COMPILE += ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 for dtype in (np.uint8, np.uint16):
     for seed in range(2):
         scene = Scene(dtype, seed)
-        scene.expected()
         scene.solved(fake_gpu.FakeGpu(Path(sys.argv[1])), halves=bool(seed % 2))
 print("in bounds")

@@ -3,6 +3,7 @@
 #include <stddef.h>
 #define __global__
 #define __device__
+#define __noinline__ __attribute__((noinline))
 struct Index { unsigned x, y, z; };
 static thread_local Index threadIdx, blockIdx, blockDim;
 template <typename A>

@@ -1,18 +1,21 @@
 """Photometric stereo on a GPU: the kernel's source, and what it is given, in NumPy's words."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.core.gpu import Address
+from edge.core.gpu import Address, Driver, Stream
 from edge.core.types import F32
-from edge.surface.matrices import Matrices
+from edge.surface.fallback import ATTACHED, FACING, MIN_SHARE, OPPOSITE
+from edge.surface.matrices import MIN_ALBEDO, SHADOW, Matrices
+from edge.surface.tolerance import EVERY, MIN_SPREAD, MIN_TOLERANCE, PER_MEDIAN, PER_QUARTILES, blocks_of
 
-SOURCE = Path(__file__).with_name("surface.cu")
-KERNELS = {np.dtype(np.uint8): "surface_u8", np.dtype(np.uint16): "surface_u16"}
-"""By the type of the strobes."""
+_SOURCE = Path(__file__).with_name("surface.cu")
+_BITS = {np.dtype(np.uint8): "u8", np.dtype(np.uint16): "u16"}
 LIGHTS, TAPS, LINES = 4, 6, 36
 ROWS, THREADS = 4, 128
 """A thread takes so many rows, a block so many columns."""
@@ -40,25 +43,92 @@ WINDOW = np.dtype(
     align=True,
 )
 """`Window` of surface.cu."""
+BLOCK = np.dtype([("rows", np.int32, 2), ("table", np.int32)])
+"""`Block` of surface.cu."""
+USUAL_BYTES = 16
+"""Of `Usual` of surface.cu."""
 ARGUMENTS = np.dtype(
     [
         *(
             (name, _POINTER)
             for name in (
-                *("dark", "gain", "table", "lights", "sources"),
-                *("table_of_row", "tolerance", "windows", "seen", "valid"),
+                *("dark", "gain", "table", "lights", "sources", "table_of_row", "block_of_row", "blocks"),
+                *("run_starts", "samples", "usual", "windows", "seen", "valid"),
             )
         ),
         *((name, np.int32) for name in ("rows", "width", "padded_width", "height", "window_count")),
+        *((name, np.int32) for name in ("block_count", "run_count", "run")),
     ],
     align=True,
 )
 """`Arguments` of surface.cu."""
 
 
-def grid(rows: int, width: int) -> tuple[int, int]:
-    """Blocks of THREADS threads for a strip."""
-    return -(-width // THREADS), -(-rows // ROWS)
+def source() -> str:
+    """The kernels' CUDA C++, behind the constants that the processor's go by."""
+    constants = {
+        "ROWS": ROWS,
+        "LIGHTS": LIGHTS,
+        "LINES": LINES,
+        "CHANNELS": len(CHANNELS),
+        "EVERY": EVERY,
+        "SHADOW": SHADOW,
+        "MIN_ALBEDO": MIN_ALBEDO,
+        "MIN_TOLERANCE": MIN_TOLERANCE,
+        "MIN_SPREAD": MIN_SPREAD,
+        "PER_MEDIAN": PER_MEDIAN,
+        "PER_QUARTILES": PER_QUARTILES,
+        "MIN_SHARE": MIN_SHARE,
+        "FACING": FACING,
+        "OPPOSITE": OPPOSITE,
+        "ATTACHED": ATTACHED,
+    }
+    lines = [f"#define {name} {value}{'f' * isinstance(value, float)}\n" for name, value in constants.items()]
+    return "".join(lines) + _SOURCE.read_text()
+
+
+class Blocks(NamedTuple):
+    """`blocks` (any,) of BLOCK; `of_row` (rows,) i32: which of them each row is of, -1 for none."""
+
+    blocks: NDArray[np.void]
+    of_row: NDArray[np.int32]
+
+
+def blocks_of_rows(table_of_row: NDArray[np.int32], is_four: NDArray[np.bool_]) -> Blocks:
+    """The blocks of a strip whose rows are solved by these tables, -1 for none; `is_four` (tables,): of four lights."""
+    changes = np.flatnonzero(np.diff(table_of_row)) + 1
+    of_row = np.full(len(table_of_row), -1, np.int32)
+    found = [np.zeros(0, BLOCK)]
+    count = 0
+    for start, stop in pairwise([0, *changes.tolist(), len(table_of_row)]):
+        table = table_of_row[start]
+        if table < 0 or not is_four[table]:
+            continue
+        edges, rows = blocks_of(start, stop)
+        made = np.zeros(len(rows), BLOCK)
+        made["rows"], made["table"] = rows, table
+        of_row[start:stop] = np.repeat(np.arange(count, count + len(made)), np.diff(edges))
+        count += len(made)
+        found.append(made)
+    return Blocks(np.concatenate(found), of_row)
+
+
+class SurfaceKernels:
+    """The kernels for strobes of one type, loaded; what is usual is found first, a thread for each sample."""
+
+    def __init__(self, driver: Driver, dtype: np.dtype[Any]) -> None:
+        self._driver, text = driver, source()
+        names = (f"sample_{_BITS[dtype]}", "quartiles", f"surface_{_BITS[dtype]}")
+        self._sample, self._quartiles, self._surface = (driver.load(text, name) for name in names)
+
+    def launch(self, arguments: NDArray[np.void], stream: Stream) -> None:
+        """Solve a strip."""
+        samples = 2 * int(arguments["block_count"] * arguments["run_count"] * arguments["run"])
+        if samples:
+            for kernel in (self._sample, self._quartiles):
+                self._driver.launch(kernel, (-(-samples // THREADS), 1), THREADS, arguments, stream)
+        grid = -(-int(arguments["width"]) // THREADS), -(-int(arguments["rows"]) // ROWS)
+        self._driver.launch(self._surface, grid, THREADS, arguments, stream)
 
 
 def window(
