@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Foilsight
+from msgspec.structs import replace
 
 from edge.core.config import CameraConfig, Config, EventsConfig, ServiceConfig, SimulatedConfig
+from edge.events.keys import KeyPair
 from edge.service import doctor, machine
 from edge.service.machine import Finding
 
@@ -199,3 +201,15 @@ def test_the_command_tells_all_and_fails_where_something_fails(foilsight: Foilsi
     assert done.returncode == 1
     assert "none.onnx" in done.stdout
     assert "none is named" in done.stdout
+
+
+def test_addresses_open_to_other_machines_want_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    everywhere = EventsConfig(publish="tcp://0.0.0.0:5570")
+    assert doctor.listeners(Config()).level == "ok"
+    assert doctor.listeners(Config(events=everywhere)).level == "fail"
+    KeyPair.fresh().write(tmp_path / "line.key")
+    keyed = replace(everywhere, secret_key=tmp_path / "line.key")
+    assert doctor.listeners(Config(events=keyed)).found == "with known keys only"
+    (tmp_path / "line.key").chmod(0o644)
+    assert "others may read" in doctor.listeners(Config(events=keyed)).found

@@ -42,7 +42,7 @@ class Guard:
         """Before a socket is bound. Raises ConfigError where `endpoint` is open to other machines and the line has no
         keys."""
         if self._keys is None:
-            if _leaves_this_machine(endpoint):
+            if leaves_this_machine(endpoint):
                 raise ConfigError(
                     f"{endpoint}: events leave this machine only for known keys: make one (foilsight keys make) and "
                     "name it under [events] secret_key, or use 127.0.0.1"
@@ -145,7 +145,8 @@ class Handshakes:
                 _LOG.warning("%s: what answers there has not the key of the line: check line_key", self._endpoint)
 
 
-def _leaves_this_machine(endpoint: str) -> bool:
+def leaves_this_machine(endpoint: str) -> bool:
+    """Whether other machines can reach a socket bound there."""
     transport, _, address = endpoint.partition("://")
     host = address.rpartition(":")[0].strip("[]")
     if not address or transport in _LOCAL_TRANSPORTS or host in _LOCAL_HOSTS:

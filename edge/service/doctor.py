@@ -17,8 +17,10 @@ from cyclopts import Parameter
 
 from edge.core.calibration import Calibration
 from edge.core.config import CameraConfig, Config, load_config
-from edge.core.errors import CalibrationError, FoilsightError
+from edge.core.errors import CalibrationError, ConfigError, FoilsightError
+from edge.events.guard import leaves_this_machine
 from edge.service import machine
+from edge.service.keys import line_keys
 from edge.service.line import SIMULATED, cache_folder
 from edge.service.machine import ROOT, Finding
 
@@ -83,6 +85,7 @@ def examine(config: Config, state: Path, root: Path = ROOT) -> Iterator[Finding]
     yield machine.disk_speed(state, web_mb_per_m(config, calibration))
     yield machine.clock()
     yield from ports(config)
+    yield listeners(config)
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
@@ -225,6 +228,21 @@ def ports(config: Config) -> Iterator[Finding]:
                     yield Finding("port", "fail", found, "an address of this machine, 127.0.0.1 where in doubt")
             else:
                 yield Finding("port", "ok", f"{key} = {address}")
+
+
+def listeners(config: Config) -> Finding:
+    """Whether events stay on this machine, or leave it for known keys."""
+    try:
+        keys = line_keys(config.events)
+    except ConfigError as error:
+        return Finding("listeners", "fail", str(error), "foilsight keys; for the service, deploy/drop-ins/keys.conf")
+    if keys is not None:
+        return Finding("listeners", "ok", "with known keys only")
+    for address in (config.events.publish, config.events.replay):
+        if leaves_this_machine(address):
+            advice = "foilsight keys make, then events.secret_key, or for the service deploy/drop-ins/keys.conf"
+            return Finding("listeners", "fail", f"{address} is open to other machines, and there is no key", advice)
+    return Finding("listeners", "ok", "on this machine only")
 
 
 def web_mb_per_m(config: Config, calibration: Calibration | None) -> float:
