@@ -35,7 +35,7 @@ from edge.segmentation.openvino import OpenVinoBackend
 from edge.simulation.camera import Rig, StrobedCamera
 from edge.simulation.web import RenderedWeb
 
-FIRST_SEED, ROLL_MM = 70_001, 1000.0
+FIRST_SEED, ROLL_MM, WARM_MM = 70_001, 1000.0, 40.0
 LINE, GATED, NETWORK, RIVAL = "line", "line, gate on", "network alone", "rival"
 
 
@@ -52,10 +52,13 @@ class Web:
         self._ways = {name: Way() for name in (LINE, GATED, NETWORK, RIVAL)}
 
     def run(self, model: ModelFile, rival: ModelFile, backend: OpenVinoBackend, *, gate: bool) -> None:
-        """Every roll in every way; `rival` is the model whose weights the rival takes."""
+        """Every roll in every way, behind a short one that does not count; `rival` is the model whose weights the rival
+        takes."""
+        warm = Roll(StrobedCamera(self._web(0), WARM_MM, Rig()), model)
+        for is_gated in {False, gate}:
+            warm.line(Way(), backend, gate=is_gated)
         for number in range(self._rolls):
-            web = RenderedWeb(FIRST_SEED + number, self._width_px, DENSITIES[self._density])
-            roll = Roll(StrobedCamera(web, self._roll_mm, Rig()), model)
+            roll = Roll(StrobedCamera(self._web(number), self._roll_mm, Rig()), model)
             self._mpix.append(roll.mpix)
             if number == 0:
                 self._parts = parts_of_time(roll.frames, roll.calibration, model, backend)
@@ -99,6 +102,9 @@ class Web:
                 figures["gated_of_rival"] = self._ratio(RIVAL, GATED)
                 found["line, gate on, there"] = gated.found(first)
         return figures
+
+    def _web(self, number: int) -> RenderedWeb:
+        return RenderedWeb(FIRST_SEED + number, self._width_px, DENSITIES[self._density])
 
     def _rates(self) -> dict[str, float]:
         """MPix of web a second over all rolls that went that way."""

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -84,10 +84,11 @@ class Roll:
         counted, heard = Counted(backend), Heard()
         segmentation = msgspec.structs.replace(CONFIG.segmentation, gate=gate)
         config = msgspec.structs.replace(CONFIG, segmentation=segmentation)
+        frames = [replace(frame) for frame in self.frames]  # nobody knows anything of them yet
         with Inspection(self.calibration, self._model.info, counted, config, heard.take) as inspection:
             counted.shapes.clear()  # windows were only tried
             with way.timed():
-                for frame in self.frames:
+                for frame in frames:
                     inspection.push(frame)
                 inspection.finish()
         way.network_px += sum(windows * shape[0] * shape[2] * shape[3] for shape, windows in counted.shapes.items())
@@ -106,10 +107,12 @@ class Roll:
 
     def rival(self, way: Way, model: ModelFile) -> None:
         """What one would write instead, every core at its command. Its classes are made into events by the line's own
-        rules, which it is given for nothing; what the line could not see it is not asked for either."""
+        rules, which it is given for nothing; it is spared rows that not every light saw, of which it makes defects."""
         rival = EagerRival(self.calibration, model, CONFIG.assembly.strip_rows)
         with way.timed():
             classes = rival.run(self.frames)
+        for rows in self._not_inspected:
+            classes[rows.from_row : rows.to_row] = 0
         joiner = DefectJoiner(self._model.info.classes, CONFIG.defects, self._axes, classes.shape[1])
         heard = Heard(not_inspected=self._not_inspected)
         heard.take(joiner.push(ClassMap(classes, np.full_like(classes, 255), 0)))
