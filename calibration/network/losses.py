@@ -110,6 +110,19 @@ def component_weights(truth: NDArray[np.int64], balance: float) -> F32:
     return weights
 
 
+class ReducedLoss(nn.Module):
+    """A loss of logits [N,classes,H/r,W/r] at `reduction` r, and the middle pixels of truth [N,H,W]."""
+
+    def __init__(self, loss: nn.Module, reduction: int) -> None:
+        super().__init__()
+        self.loss, self.reduction = loss, reduction
+
+    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+        middle = slice(self.reduction // 2, None, self.reduction)
+        value: Tensor = self.loss(logits, truth[:, middle, middle].contiguous())
+        return value
+
+
 class BceDice(nn.Module):
     """Binary cross entropy of each defect, mean over pixels, plus 1 - Dice of all of a batch, smoothed by one pixel.
 

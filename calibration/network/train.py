@@ -10,7 +10,7 @@ from torch import nn
 
 from calibration.network.augmentation import Augmentation
 from calibration.network.fitting import Progress, Training, device, fit, print_progress
-from calibration.network.losses import FocalLoss, inverse_square_root_frequency
+from calibration.network.losses import FocalLoss, ReducedLoss, inverse_square_root_frequency
 from calibration.network.networks.table import architecture, build
 from calibration.network.sampling import PatchSampler, Web, Webs
 from calibration.network.thresholds import pixel_f1
@@ -74,10 +74,11 @@ def train(
     if start is not None:
         take_weights(network, start)
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    per_pixel = FocalLoss(inverse_square_root_frequency(sampler.class_pixels)) if loss is None else loss
     training = Training(
         network,
         sampler,
-        FocalLoss(inverse_square_root_frequency(sampler.class_pixels)) if loss is None else loss,
+        ReducedLoss(per_pixel, network.reduction),
         optimiser,
         torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=learning_rate, total_steps=iterations),
         iterations,

@@ -29,7 +29,7 @@ def train(
     validation: str | None = None,
     validation_share: float = 0.2,
     held_back: float = 0.0,
-    network: Literal["unet", "unet_half", "unet_contrast"] | None = None,
+    network: Literal["unet", "unet_half", "unet_contrast", "unet_contrast_quarter"] | None = None,
     false_cost: float | None = None,
     clean_alarms: float | None = None,
     webs: int = 24,
@@ -65,8 +65,8 @@ def train(
         Share of the groups kept out of all this, for `foilsight evaluate` to judge the model on.
     network
         `unet`, or `unet_half`, which works at half the resolution and sees twice as far around a pixel, or
-        `unet_contrast`, which sees besides what stands out there whatever the exposure; left out, that one for
-        photographs, `unet` for surfaces.
+        `unet_contrast`, which sees besides what stands out there whatever the exposure, or `unet_contrast_quarter`, the
+        same for large defects at a quarter; left out, `unet_contrast` for photographs, `unet` for surfaces.
     false_cost
         Choose thresholds so that missed pixels and so many times the false ones are fewest; left out, by best F1.
     clean_alarms

@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from calibration.network.contrast import HALO as CONTRAST_HALO
-from calibration.network.contrast import LocalContrast
+from calibration.network.contrast import HALO_CELLS, LocalContrast
 from edge.core.errors import ConfigError
 
 LEVELS = 4
@@ -35,10 +34,10 @@ class UNet(nn.Module):
 
     `features`: channels of the first level, doubled at each pooling; `shape` keeps the first three arguments.
     The surface is normalised first, with the buffers `mean` and `std` (channels,). With a `reduction` above 1 it is
-    then averaged over blocks of so many pixels squared, and the logits are interpolated back: as much more is seen
-    around a pixel, at that much less arithmetic squared. With `contrast`, for photographs, the network sees instead
-    LocalContrast of what is so averaged, after division by `mean`. `grid` and `halo` are GRID and HALO in pixels of the
-    surface, the halo with what LocalContrast needs beyond.
+    then averaged over blocks of so many pixels squared, and the logits are interpolated back, but in training: as much
+    more is seen around a pixel, at that much less arithmetic squared. With `contrast`, for photographs, the network
+    sees instead LocalContrast of what is so averaged, after division by `mean`, of cells of GRID pixels of the surface.
+    `grid` and `halo` are GRID and HALO in pixels of the surface, the halo with what LocalContrast needs beyond.
     """
 
     architecture = "unet"
@@ -51,8 +50,8 @@ class UNet(nn.Module):
         super().__init__()
         self.shape = (channels, classes, features)
         self.reduction, self.grid = reduction, reduction * GRID
-        self.halo = reduction * (HALO + (CONTRAST_HALO if contrast else 0))
-        self.contrast = LocalContrast() if contrast else None
+        self.halo = reduction * HALO + (HALO_CELLS * GRID if contrast else 0)
+        self.contrast = LocalContrast(GRID // reduction) if contrast else None
         widths = [features << level for level in range(LEVELS + 1)]
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
@@ -79,7 +78,7 @@ class UNet(nn.Module):
         for up, merge in zip(self.up, self.merge, strict=True):
             x = merge(torch.cat([skipped.pop(), up(x)], dim=1))
         logits: Tensor = self.final(x)
-        if self.reduction > 1:
+        if self.reduction > 1 and not self.training:
             logits = F.interpolate(logits, scale_factor=float(self.reduction), mode="bilinear", align_corners=False)
         return logits
 

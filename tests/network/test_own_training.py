@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from calibration.network.contrast import CELL_PX, HALO, LocalContrast
+from calibration.network.contrast import HALO_CELLS, LocalContrast
 from calibration.network.datasets.dataset import DatasetError
 from calibration.network.datasets.opening import open_dataset
 from calibration.network.evaluation import evaluation_of, unseen_by
-from calibration.network.losses import LARGE, ComponentLoss, component_weights
+from calibration.network.losses import LARGE, ComponentLoss, ReducedLoss, component_weights
 from calibration.network.own_data import network_for, train_on
 from calibration.network.reliability import Reliability
 from calibration.network.rendered import render_webs
@@ -198,11 +198,20 @@ def test_defects_together_are_right_where_one_is_taken_for_another() -> None:
     assert of_place(truth.flip(1)) > 0.9
 
 
+def test_logits_at_half_the_resolution_are_held_against_the_middle_of_blocks() -> None:
+    torch.manual_seed(0)
+    logits, truth = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8))
+    blocks = truth.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+    wanted = ComponentLoss()(logits, truth).item()
+    assert ReducedLoss(ComponentLoss(), 2)(logits, blocks).item() == pytest.approx(wanted)
+    assert ReducedLoss(ComponentLoss(), 1)(logits, truth).item() == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize("exposure", [0.5, 2.0])
 def test_local_contrast_is_the_same_at_any_exposure(exposure: float) -> None:
     torch.manual_seed(1)
     brightness = 1 + 0.1 * torch.randn(1, 1, 64, 96)
-    (level, detail), (other_level, other_detail) = (LocalContrast()(b)[0] for b in (brightness, exposure * brightness))
+    (level, detail), (other_level, other_detail) = (LocalContrast(8)(b)[0] for b in (brightness, exposure * brightness))
     assert (other_level - level).std() < 0.02 < (other_level - level).abs().mean()
     assert (other_detail - detail).abs().max() < 0.25 < detail.std()
 
@@ -212,11 +221,14 @@ def test_local_contrast_hangs_on_its_halo_and_no_farther() -> None:
     brightness = torch.rand(1, 1, 256, 16, dtype=torch.float64) + 0.1
     changed = brightness.clone()
     changed[..., 128:, :] *= 2
-    differs = (LocalContrast()(brightness) != LocalContrast()(changed)).any(dim=(0, 1, 3))
-    assert 128 - HALO <= differs.nonzero().min() < 128 - HALO + CELL_PX
-    network = UNet(1, 2, 1, reduction=2, contrast=True)
-    assert network.halo == 2 * (UNet(1, 2, 1).halo + HALO)
-    assert network.halo % network.grid == 0
+    differs = (LocalContrast(8)(brightness) != LocalContrast(8)(changed)).any(dim=(0, 1, 3))
+    halo = 8 * HALO_CELLS
+    assert 128 - halo <= differs.nonzero().min() < 128 - halo + 8
+    for reduction in (2, 4):
+        network = UNet(1, 2, 1, reduction=reduction, contrast=True)
+        assert network.contrast is not None
+        assert network.halo == reduction * (UNet(1, 2, 1).halo + HALO_CELLS * network.contrast.cell_px)
+        assert network.halo % network.grid == 0
 
 
 def test_photographs_and_surfaces_each_have_their_network() -> None:

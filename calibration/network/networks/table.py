@@ -35,6 +35,7 @@ NETWORKS = {
     "unet": Architecture(unet.UNet, 32, unet.GRID),
     "unet_half": Architecture(partial(unet.UNet, reduction=2), 32, 2 * unet.GRID),
     "unet_contrast": Architecture(partial(unet.UNet, reduction=2, contrast=True), 32, 2 * unet.GRID),
+    "unet_contrast_quarter": Architecture(partial(unet.UNet, reduction=4, contrast=True), 32, 4 * unet.GRID),
     "elu_unet": Architecture(EluUNet, elu_unet.FEATURES, elu_unet.GRID, sigmoids=True),
     "fcn": Architecture(FCN, resnet.FEATURES, 8),
     "deeplabv3": Architecture(DeepLabV3, resnet.FEATURES, 8, pools_globally=True),
@@ -45,7 +46,8 @@ NETWORKS = {
     "resnet50": Architecture(ResNetClassifier, resnet.FEATURES, 32, pools_globally=True, classifies=True),
 }
 """`unet_half` is the U-Net on the surface at half its resolution, `unet_contrast` on local contrast in photographs at
-half theirs; `deeplabv3plus_plain` joins the pooled image to the pyramid without a convolution of its own."""
+half theirs, `unet_contrast_quarter` at a quarter; `deeplabv3plus_plain` joins the pooled image to the pyramid without a
+convolution of its own."""
 
 
 def architecture(name: str) -> Architecture:
