@@ -79,7 +79,7 @@ class Inspection:
         self._publish = publish
         self._watchers = watchers or Watchers()
         self._path = self._path_of(calibration, model, backend, config)
-        self._joiner = DefectJoiner(model.classes, config.defects, self.axes, calibration.width)
+        self._joiner = DefectJoiner(model.classes, model.rules(config.defects), self.axes, calibration.width)
         self._ledger = Ledger(calibration, self.axes.pitch_mm)
         self._alarms = FrameAlarms()
         self._checksum = SurfaceWatch(self.axes.row_mm)

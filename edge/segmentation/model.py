@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from edge.core.config import DefectsConfig
 from edge.core.errors import ModelError
 from edge.core.reading import one_line, read_file
 from edge.segmentation.onnx_metadata import read_metadata
@@ -92,6 +93,15 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"halo {self.halo} is not a multiple of the grid {self.grid}")
         if self.gate is not None and len(self.gate.noise) != len(self.channels):
             raise ValueError(f"the gate knows the noise of {len(self.gate.noise)} channels, not {len(self.channels)}")
+
+    def rules(self, of_line: DefectsConfig) -> DefectsConfig:
+        """The rules of a line, with the model's smallest areas where those are larger."""
+        classes = dict(of_line.classes)
+        for label, area_px in zip(self.classes[1:], self.min_areas_px, strict=False):
+            rule = of_line.rule(label)
+            area_mm2 = max(rule.min_area_mm2, area_px * self.pitch_mm**2)
+            classes[label] = msgspec.structs.replace(rule, min_area_mm2=area_mm2)
+        return msgspec.structs.replace(of_line, classes=classes)
 
     def loss(self, precision: Precision) -> float | None:
         """What `precision` loses against f32 of object recall or precision, whichever is more; None if not measured."""

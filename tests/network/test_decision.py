@@ -1,13 +1,16 @@
 """Thresholds and smallest areas by which few clean images raise an alarm."""
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration.network.decision import DecisionCounts, without_small
+from edge.core.config import ClassRule, DefectsConfig
 from edge.core.errors import ConfigError
 from edge.core.types import F32, U8
+from edge.segmentation.model import ModelInfo
 
 SIDE = 48
 
@@ -107,3 +110,16 @@ def test_a_class_that_another_outdoes_still_counts_as_an_alarm() -> None:
         counts.add(p, truth)
     assert counts.best(1.0).alarms == 1
     assert counts.best(0.0).alarms == 0
+
+
+def test_a_line_asks_for_the_larger_of_its_own_and_the_models_smallest_areas() -> None:
+    line = DefectsConfig(classes={"crack": ClassRule(min_area_mm2=0.5, min_score=0.3)})
+    about = {"classes": ["good", "crack", "dent"], "channels": ["gray"], "pitch_mm": 0.1, "grid": 16, "halo": 96}
+    model = msgspec.convert(about | {"thresholds": [0.5, 0.5], "min_areas_px": [10, 100]}, ModelInfo)
+    rules = model.rules(line)
+    assert rules.rule("crack") == line.rule("crack")
+    assert rules.rule("dent").min_area_mm2 == pytest.approx(1.0)
+    assert rules.rule("scratch") == line.default
+    assert msgspec.convert(about | {"thresholds": [0.5, 0.5]}, ModelInfo).rules(line) == line
+    with pytest.raises(msgspec.ValidationError, match="1 smallest areas for 2 thresholds"):
+        msgspec.convert(about | {"thresholds": [0.5, 0.5], "min_areas_px": [10]}, ModelInfo)
