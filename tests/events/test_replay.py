@@ -16,7 +16,7 @@ from edge.core.errors import EventsError
 from edge.events import Envelope, Gap, Outbox, Subscriber, decode, replay_server
 from edge.events.envelope import Heartbeat, encode
 from edge.events.outbox import OutboxReader
-from edge.events.replay_protocol import PAGE_EVENTS, PageHeader, PageRequest, Refusal
+from edge.events.replay_protocol import PAGE_EVENTS
 from edge.events.replay_server import answer
 
 from .lines import (
@@ -83,42 +83,6 @@ def test_junk_is_refused_in_words_and_does_no_harm(outbox: Outbox, publish: str,
             assert refusal["error"]
         assert "version 2 is not spoken here" in msgspec.json.decode(ask(b'{"since": 0, "version": 2}')[0])["error"]
         assert [decode(event) for event in ask(b'{"since": 0}')[1:]] == sent
-
-
-VALUES = st.one_of(st.integers(), st.floats(), st.text(), st.none(), st.booleans(), st.just(""), st.lists(st.none()))
-FIELDS = st.sampled_from(["version", "since", "limit", "stream", "later"])
-
-
-@st.composite
-def requests(draw: st.DrawFn) -> bytes:
-    """A request with any values, then any bytes of it changed."""
-    asked = {"version": 1, "since": draw(st.integers(0, 12)), "limit": 5} | draw(st.dictionaries(FIELDS, VALUES))
-    data = bytearray(msgspec.json.encode(asked))
-    for at, byte in draw(st.lists(st.tuples(st.integers(0, len(data) - 1), st.integers(0, 255)), max_size=3)):
-        data[at] = byte
-    return bytes(data)
-
-
-def test_any_request_is_answered_with_what_follows_or_refused_in_words(outbox: Outbox) -> None:
-    sent = [encode(event) for event in outbox.append(*numbered(10), origin=ORIGIN)]
-    reader, kinds = OutboxReader(outbox.path), set()
-
-    @settings(max_examples=1000, deadline=None, derandomize=True)
-    @given(requests() | st.binary(max_size=200))
-    def asked(request: bytes) -> None:
-        header, *events = answer(reader, request)
-        reply = msgspec.json.decode(header, type=PageHeader | Refusal)
-        kinds.add(type(reply))
-        if isinstance(reply, Refusal):
-            assert reply.error
-            assert not events
-        elif events:
-            since = msgspec.json.decode(request, type=PageRequest).since
-            assert events == sent[since : since + len(events)]
-
-    asked()
-    reader.close()
-    assert kinds == {PageHeader, Refusal}
 
 
 def test_any_frames_at_all_leave_the_line_answering(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from edge.core.errors import EventsError
 from edge.core.types import Status
-from edge.events import Origin, Outbox
+from edge.events import Origin, Outbox, decode
 from edge.events.outbox import OutboxReader
 from edge.events.replay_protocol import PAGE_EVENTS, PageHeader, PageRequest, Refusal
 from edge.events.replay_server import answer
@@ -53,5 +53,6 @@ def ask(path: Path) -> None:
         raise EventsError(f"{path}: {reply.error}")
     asked = msgspec.json.decode(data, type=PageRequest)
     is_ours = asked.stream in ("", reply.stream)
-    expected = min(asked.limit, max(_EVENTS - asked.since, 0)) if is_ours else 0
-    assert (len(events), reply.last_seq) == (expected, _EVENTS)
+    expected = range(asked.since + 1, min(asked.since + asked.limit, _EVENTS) + 1) if is_ours else range(0)
+    assert [getattr(decode(event), "seq", None) for event in events] == list(expected)
+    assert reply.last_seq == _EVENTS
