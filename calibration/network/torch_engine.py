@@ -64,6 +64,8 @@ class TorchEngine:
     """
 
     name = "torch"
+    capturable = False
+    """It would take memory of its own for every window."""
 
     def __init__(
         self, model: ModelFile, rows: int, columns: int, precision: str = "f16", compiled: bool = False

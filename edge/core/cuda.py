@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.core.errors import MissingExtra
-from edge.core.gpu import Address, Event, GpuError, Kernel, NoGpu, Stream
+from edge.core.gpu import Address, Event, GpuError, Graph, Kernel, NoGpu, Stream
 from edge.core.reading import one_line
 from edge.core.types import U8
 
@@ -33,6 +33,7 @@ class CudaDriver:
         self._modules: list[Any] = []
         self._streams: list[Stream] = []
         self._events: list[Event] = []
+        self._graphs: list[Graph] = []
         try:
             self._do("cuInit", 0)
         except RuntimeError as error:  # of the bindings, where the driver's library is not there
@@ -126,11 +127,29 @@ class CudaDriver:
         pointers = (ctypes.c_void_p * 1)(held.ctypes.data)
         self._call("cuLaunchKernel", kernel, *grid, 1, block, 1, 1, 0, stream, ctypes.addressof(pointers), 0)
 
+    def capture(self, stream: Stream) -> None:
+        """See `Driver`. What other threads ask of the GPU meanwhile is not remembered."""
+        self._call("cuStreamBeginCapture", stream, self._cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+
+    def captured(self, stream: Stream) -> Graph:
+        """See `Driver`."""
+        drawn = self._call("cuStreamEndCapture", stream)
+        try:
+            self._graphs.append(int(self._call("cuGraphInstantiate", drawn, 0)))
+        finally:
+            self._cuda.cuGraphDestroy(drawn)
+        return self._graphs[-1]
+
+    def replay(self, graph: Graph, stream: Stream) -> None:
+        """See `Driver`."""
+        self._call("cuGraphLaunch", graph, stream)
+
     def close(self) -> None:
         """See `Driver`."""
         if self._context is None:
             return
         gone: list[tuple[str, Any]] = [("cuCtxSetCurrent", self._context), ("cuCtxSynchronize", None)]
+        gone += [("cuGraphExecDestroy", graph) for graph in self._graphs]
         gone += [("cuModuleUnload", module) for module in self._modules]
         gone += [("cuEventDestroy", event) for event in self._events]
         gone += [("cuStreamDestroy", stream) for stream in self._streams]

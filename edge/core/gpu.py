@@ -15,6 +15,7 @@ Address = int
 Stream = int
 Event = int
 Kernel = int
+Graph = int
 
 
 class GpuError(FoilsightError):
@@ -95,6 +96,18 @@ class Driver(Protocol):
     ) -> None:
         """Run a kernel over `grid` (x, y) blocks of `block` threads. Its one argument is a structure, passed by value:
         `arguments` has no dimensions."""
+        ...
+
+    def capture(self, stream: Stream) -> None:
+        """What is put into the stream from now on is not done, but remembered."""
+        ...
+
+    def captured(self, stream: Stream) -> Graph:
+        """What was remembered, for as long as the driver is open; the stream is as usual again."""
+        ...
+
+    def replay(self, graph: Graph, stream: Stream) -> None:
+        """Put all that was remembered into the stream, at once."""
         ...
 
     def close(self) -> None:

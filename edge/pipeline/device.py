@@ -1,9 +1,10 @@
 """From strobes to class maps without leaving the GPU between: the device loop.
 
 Strobes go up as they come, each once, into slots; a strip is solved by one kernel straight into the windows of the
-network; a window that is complete is decided at once, and two bytes a pixel come back. Copies up, kernels and copies
-back of neighbouring strips overlap: each strip has a stream of the few that go round, and events say what must come
-before what. The windows are those of `edge.segmentation.stream.Segmenter`, row for row and column for column.
+network; a window that is complete is decided at once, and two bytes a pixel come back where it holds anything. Copies
+up, kernels and copies back of neighbouring strips overlap: each strip has a stream of the few that go round, and events
+say what must come before what. The windows are those of `edge.segmentation.stream.Segmenter`, row for row and column
+for column.
 """
 
 from collections import deque
@@ -17,15 +18,16 @@ from edge.assembly.row_map import RowMap
 from edge.core.calibration import Calibration
 from edge.core.errors import CalibrationError, ModelError
 from edge.core.gpu import Address, Driver, Stream
-from edge.core.types import U8, ClassMap, Pixels, Surface
+from edge.core.types import ClassMap, Pixels, Surface
 from edge.pipeline.device_memory import UnderWay, under_way_on
+from edge.pipeline.device_network import Asked, DeviceNetwork, Rows
 from edge.pipeline.device_plan import sources_of
 from edge.pipeline.device_tables import Resident
 from edge.pipeline.passage import Decided, Memory
 from edge.segmentation.device_backend import Engine
 from edge.segmentation.model import ModelInfo
 from edge.segmentation.stream import check_windows
-from edge.segmentation.windows import Window, padded_length, plan_axis
+from edge.segmentation.windows import padded_length, plan_axis
 from edge.surface.cuda import ARGUMENTS, WINDOW, SurfaceKernels, window
 
 PASSAGES = 3
@@ -45,10 +47,10 @@ class DeviceLine:
     """One roll on one GPU, from its first strobe to its last. Every method may raise GpuError: then all is lost that
     was not handed out, and only the driver's `close` is left.
 
-    `dtype`: of the strobes; `whole`: all of the surface is sent back, not only the residual of some rows. Strips are
-    through `PASSAGES` strips later at the latest. Each may bring memory of its own for what it becomes. Slots are
-    allocated as they are first used, all else when it is made. Raises ConfigError for lights or windows that it has no
-    kernel for, ModelError for an engine of smaller windows.
+    `dtype`: of the strobes; `whole`: all of the surface is sent back, not only the residual of some rows; `graphs`: see
+    `DeviceNetwork`. Strips are through `PASSAGES` strips later at the latest. Each may bring memory of its own for what
+    it becomes. Slots are allocated as they are first used, all else when it is made. Raises ConfigError for lights or
+    windows that it has no kernel for, ModelError for an engine of smaller windows.
     """
 
     def __init__(
@@ -61,14 +63,15 @@ class DeviceLine:
         window_width: int,
         dtype: type[np.generic],
         whole: bool = False,
+        graphs: bool = True,
     ) -> None:
         check_windows(model, strip_rows, window_width)
-        self._driver, self._engine, self._model, self._calibration = driver, engine, model, calibration
+        self._driver, self._model, self._calibration = driver, model, calibration
         self._strip_rows, self._halo = strip_rows, model.halo
         self._window_rows = strip_rows + 2 * model.halo
         self._width, self._padded = calibration.width, padded_length(calibration.width, model.grid)
         self._columns = plan_axis(self._padded, window_width, model.halo, model.grid)
-        widest = max(column.stop - column.start for column in self._columns)
+        widest = self._columns[0].stop
         if engine.rows < self._window_rows or engine.columns < widest:
             raise ModelError(
                 f"the engine takes windows up to {engine.rows} x {engine.columns} px, this line has "
@@ -83,11 +86,12 @@ class DeviceLine:
         self._staging = deque((driver.pinned(frame_bytes), driver.event()) for _ in range(UPLOADS))
         self._slots: dict[int, Address] = {}
         self._frame_bytes = frame_bytes
+        self._network = DeviceNetwork(driver, engine, len(model.channels), self._columns, self._window_rows, graphs)
         open_windows = -(-self._window_rows // strip_rows) + 1
         # Windows in the making, and those that a strip under way may still be about: whose memory a new window takes
         # over has been handed out.
-        self._ring = [self._new_window() for _ in range(open_windows + PASSAGES)]
-        self._last_window = self._new_window()
+        self._ring = [self._network.new_rows() for _ in range(open_windows + PASSAGES)]
+        self._last_window = self._network.new_rows()
         most_windows = open_windows * len(self._columns)
         self._passages = deque(
             under_way_on(
@@ -96,8 +100,7 @@ class DeviceLine:
                 strip_rows,
                 self._width,
                 most_windows,
-                self._columns,
-                self._window_rows,
+                self._network,
                 self._resident.samples_per_block,
                 whole,
             )
@@ -111,11 +114,7 @@ class DeviceLine:
         self._filled = self._done = self._next = 0
         self._seen = np.empty(0, np.uint8)  # of the rows from _done on
         self._solved = self._decided = self._idle
-
-    def _new_window(self) -> list[Address]:
-        """Memory for one window of rows: a buffer a column window."""
-        pixels = [self._window_rows * (column.stop - column.start) for column in self._columns]
-        return [self._driver.allocate(4 * len(self._model.channels) * each) for each in pixels]
+        self._network.begin()
 
     def upload(self, slot: int, pixels: Pixels) -> None:
         """Put a strobe into a slot, over what was there; row maps name the slots.
@@ -154,7 +153,7 @@ class DeviceLine:
         if self._filled >= start + self._window_rows:
             keep_start = start + self._halo if start else 0
             keep = (keep_start, start + self._strip_rows + self._halo)
-            self._decide(under_way, self._buffers(self._next), start, start + self._window_rows, keep)
+            self._decide(under_way, Asked(self._rows(self._next), start, start + self._window_rows, *keep))
             self._next += 1
         self._send(under_way)
         return done
@@ -178,14 +177,14 @@ class DeviceLine:
             stop = padded_length(filled, self._model.grid)
             start = max(stop - self._window_rows, 0)
             self._gather(last.stream, start, filled, stop)
-            self._decide(last, self._last_window, start, stop, (decided_to, filled))
+            self._decide(last, Asked(self._last_window, start, stop, decided_to, filled))
         self._send(last)
         while self._under_way:
             done.append(self._collect())
         self._begin()
         return done
 
-    def _buffers(self, number: int) -> list[Address]:
+    def _rows(self, number: int) -> Rows:
         return self._ring[number % len(self._ring)]
 
     def _send(self, under_way: UnderWay) -> None:
@@ -196,7 +195,7 @@ class DeviceLine:
         """Behind all that was solved before."""
         under_way = self._passages[0]
         self._passages.rotate(-1)
-        under_way.rows, under_way.window, under_way.memory = 0, None, None
+        under_way.rows, under_way.asked, under_way.memory = 0, None, None
         self._driver.wait(under_way.stream, self._solved)
         return under_way
 
@@ -253,7 +252,7 @@ class DeviceLine:
         found = []
         for number in range(first, last + 1):
             shift = self._filled - number * self._strip_rows
-            for column, buffer in zip(self._columns, self._buffers(number), strict=True):
+            for column, buffer in zip(self._columns, self._rows(number).surfaces, strict=True):
                 width = column.stop - column.start
                 found.append(window(buffer, self._model.channels, self._window_rows, width, column.start, shift))
         return found
@@ -271,30 +270,20 @@ class DeviceLine:
         for at, column in enumerate(self._columns):
             line = 4 * (column.stop - column.start)
             for channel in range(len(self._model.channels)):
-                to = self._last_window[at] + line * channel * (stop - start)
+                to = self._last_window.surfaces[at] + line * channel * (stop - start)
                 for number, first, end in pieces:
-                    source = self._buffers(number)[at]
+                    source = self._rows(number).surfaces[at]
                     source += line * (channel * self._window_rows + first - number * self._strip_rows)
                     self._driver.copy(to + line * (first - start), source, line * (end - first), stream)
                 for row in range(filled, stop):
                     self._driver.copy(to + line * (row - start), to + line * (filled - 1 - start), line, stream)
 
-    def _decide(
-        self, under_way: UnderWay, buffers: list[Address], start: int, stop: int, keep: tuple[int, int]
-    ) -> None:
-        """Run the network on rows [start, stop), behind its last run, and fetch what it says of the rows kept."""
-        driver, stream = self._driver, under_way.stream
-        driver.wait(stream, self._decided)
-        under_way.window = keep
-        for at, column in enumerate(self._columns):
-            width = column.stop - column.start
-            pixels, kept = (stop - start) * width, (keep[1] - keep[0]) * width
-            there, skipped = under_way.answers_there[at], (keep[0] - start) * width
-            shape = (1, len(self._model.channels), stop - start, width)
-            self._engine.enqueue(buffers[at], shape, there, there + pixels, stream)
-            driver.download(under_way.answers[at][:kept], there + skipped, stream)
-            driver.download(under_way.answers[at][kept : 2 * kept], there + pixels + skipped, stream)
-        driver.record(under_way.decided, stream)
+    def _decide(self, under_way: UnderWay, asked: Asked) -> None:
+        """Run the network behind its last run."""
+        self._driver.wait(under_way.stream, self._decided)
+        under_way.asked = asked
+        self._network.decide(asked, under_way.flags, under_way.stream)
+        self._driver.record(under_way.decided, under_way.stream)
         self._decided = under_way.decided
 
     def _collect(self) -> Done:
@@ -305,31 +294,22 @@ class DeviceLine:
         self._seen = np.concatenate([self._seen, oldest.seen[:rows]])
         if rows and memory is not None:
             surface = oldest.surface.take(memory.surface, rows, oldest.first_row)
-        if oldest.window is None:
+        if oldest.asked is None:
             return Done(surface, [])
-        first, stop = oldest.window
-        class_map = self._empty_map(memory, first, stop - first)
-        for column, answer in zip(self._columns, oldest.answers, strict=True):
-            _take(class_map, column, answer, self._width)
+        if self._network.fetch(oldest.asked, oldest.flags, oldest.answers, oldest.stream):
+            self._driver.record(oldest.done, oldest.stream)
+            self._driver.synchronise(oldest.done)
+        class_map = self._empty_map(memory, oldest.asked)
+        self._network.take(class_map, oldest.flags, oldest.answers)
         unseen = self._seen[: class_map.rows] == 0
         class_map.class_index[unseen] = 0
         class_map.score[unseen] = 0
         self._seen = self._seen[class_map.rows :]
         return Done(surface, [Decided(class_map)])
 
-    def _empty_map(self, memory: Memory | None, first: int, rows: int) -> ClassMap:
-        first_row = (self._origin or 0) + first
+    def _empty_map(self, memory: Memory | None, asked: Asked) -> ClassMap:
+        rows, first_row = asked.keep_stop - asked.keep_start, (self._origin or 0) + asked.keep_start
         if memory is None:
             planes = np.empty((2, rows, self._width), np.uint8)
             return ClassMap(planes[0], planes[1], first_row)
         return ClassMap(memory.class_map.class_index[:rows], memory.class_map.score[:rows], first_row)
-
-
-def _take(class_map: ClassMap, column: Window, answer: U8, width: int) -> None:
-    """Take over what is kept of a column window: `answer` holds class and score of the rows of the class map."""
-    rows, across = class_map.rows, column.stop - column.start
-    kept = slice(column.keep_start, min(column.keep_stop, width))
-    seen = slice(kept.start - column.start, kept.stop - column.start)
-    class_index, score = answer[: 2 * rows * across].reshape(2, rows, across)
-    class_map.class_index[:, kept] = class_index[:, seen]
-    class_map.score[:, kept] = score[:, seen]

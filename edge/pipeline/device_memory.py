@@ -1,6 +1,5 @@
 """The memory of the device loop: what a strip needs on its way, and where windows are made."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +7,8 @@ from numpy.typing import NDArray
 
 from edge.core.gpu import Address, Driver, Event, Stream
 from edge.core.types import F32, U8, Surface
+from edge.pipeline.device_network import Asked, DeviceNetwork
 from edge.pipeline.passage import Memory
-from edge.segmentation.windows import Window
 from edge.surface.cuda import BLOCK, CHANNELS, SOURCE_ROW, USUAL_BYTES, WINDOW, window
 
 CHECKSUM_EVERY, CHECKSUM_FIRST = 16, 8
@@ -90,11 +89,11 @@ class UnderWay:
     seen: U8
     seen_there: Address
     surface: SurfaceBack
+    flags: U8
     answers: list[U8]
-    answers_there: list[Address]
     rows: int = 0
     first_row: int = 0
-    window: tuple[int, int] | None = None
+    asked: Asked | None = None
     memory: Memory | None = None
 
 
@@ -104,14 +103,12 @@ def under_way_on(
     rows: int,
     width: int,
     windows: int,
-    columns: Sequence[Window],
-    high: int,
+    network: DeviceNetwork,
     samples_per_block: int,
     whole: bool,
 ) -> UnderWay:
-    """For strips of so many rows, each part of so many windows, `high` rows by `columns`."""
+    """For strips of so many rows, each part of so many windows of the network's."""
     plan = rows * (lights * SOURCE_ROW.itemsize + BLOCK.itemsize + 8) + (windows + 1) * WINDOW.itemsize
-    pixels = [2 * high * (column.stop - column.start) for column in columns]
     return UnderWay(
         stream=driver.stream(),
         solved=driver.event(),
@@ -124,6 +121,6 @@ def under_way_on(
         seen=driver.pinned(rows),
         seen_there=driver.allocate(rows),
         surface=SurfaceBack(driver, rows, width, whole),
-        answers=[driver.pinned(each) for each in pixels],
-        answers_there=[driver.allocate(each) for each in pixels],
+        flags=network.new_flags(),
+        answers=network.new_answers(),
     )

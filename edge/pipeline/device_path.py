@@ -60,7 +60,8 @@ class DevicePath:
         def open_line() -> DeviceLine:
             driver, engine = backend.unused()
             window_width = config.segmentation.window_width_px
-            return DeviceLine(driver, engine, calibration, model, rows, window_width, dtype, whole)
+            graphs = backend.reopened == 0  # a GPU that has failed is asked for nothing that it might do without
+            return DeviceLine(driver, engine, calibration, model, rows, window_width, dtype, whole, graphs)
 
         self._line = RecoveringLine(open_line, width, model.halo)
         self.registrar = Registrar(calibration, rows, pitch_mm, self._keep)

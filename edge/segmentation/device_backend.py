@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import cycle
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -11,11 +12,17 @@ from edge.core.errors import ModelError
 from edge.core.gpu import Address, Driver, GpuError, Stream
 from edge.core.types import F32, U8
 
+ANYTHING = Path(__file__).with_name("anything.cu")
+"""A kernel that tells whether what was decided holds anything."""
+ANYTHING_ARGUMENTS = np.dtype([("classes", np.uint64), ("flag", np.uint64), ("count", np.int64)])
+"""`Arguments` of anything.cu."""
+
 
 class Engine(Protocol):
     """Executes one model on windows in device memory, in streams of the driver it was opened with.
 
-    `rows`, `columns`: largest window; `channels`: of the surface.
+    `rows`, `columns`: largest window; `channels`: of the surface; `capturable`: whether what it puts into a stream for
+    a window may be captured (`Driver.capture`), once it has decided one of that shape.
     """
 
     name: str
@@ -23,6 +30,7 @@ class Engine(Protocol):
     channels: int
     rows: int
     columns: int
+    capturable: bool
 
     def enqueue(
         self, surface: Address, shape: tuple[int, ...], class_index: Address, score: Address, stream: Stream

@@ -103,6 +103,8 @@ class TensorRtEngine:
     A driver must be open: without one the library brings the process down when it ends.
     """
 
+    capturable = True
+
     def __init__(self, library: Library, data: bytes, model: ModelFile, made_for: MadeFor) -> None:
         self.name, self.precision = made_for.library, made_for.precision
         self.channels, self.rows, self.columns = len(model.info.channels), made_for.rows, made_for.columns

@@ -40,6 +40,7 @@ class ProcessorEngine:
     columns: int
     name: str = "processor"
     precision: str = "f32"
+    capturable: bool = True
 
     def enqueue(
         self, surface: Address, shape: tuple[int, ...], class_index: Address, score: Address, stream: Stream

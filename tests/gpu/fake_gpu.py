@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.core.gpu import Address, Event, GpuError, Kernel, Stream
+from edge.core.gpu import Address, Event, GpuError, Graph, Kernel, Stream
 from edge.core.types import U8
 
 SHIM = Path(__file__).with_name("shim.h")
@@ -33,6 +33,10 @@ def compiled(source: str, folder: Path, *flags: str) -> Path:
     return library
 
 
+def at_once() -> bool:
+    return True
+
+
 class FakeGpu:
     """A `Driver`. What is put into streams is done late, and in an order drawn at random among those that streams and
     events allow: who forgets to wait gets what the memory held before. Nothing is zero that nobody has written.
@@ -49,6 +53,8 @@ class FakeGpu:
         self._recorded: Counter[Event] = Counter()
         self._come: Counter[Event] = Counter()
         self._kernels: dict[Kernel, object] = {}
+        self._capturing: dict[Stream, list[Callable[[], None]]] = {}
+        self._graphs: list[list[Callable[[], None]]] = []
         self.calls: Counter[str] = Counter()
         self.failed = self.closed = False
         self.bytes_up = self.bytes_down = self.most_under_way = 0
@@ -90,8 +96,12 @@ class FakeGpu:
     def event(self) -> Event:
         return 1000 + self.calls["event"] + (self.calls.update(event=1) or 0)
 
-    def put(self, stream: Stream, work: Callable[[], None], ready: Callable[[], bool] = lambda: True) -> None:
+    def put(self, stream: Stream, work: Callable[[], None], ready: Callable[[], bool] = at_once) -> None:
         """Into a stream: also what libraries with kernels of their own do."""
+        if stream in self._capturing:
+            assert ready is at_once, "who waits for another stream while it is captured captures that as well"
+            self._capturing[stream].append(work)
+            return
         self._streams[stream].append((ready, work))
         self.most_under_way = max(self.most_under_way, sum(bool(queue) for queue in self._streams.values()))
 
@@ -158,6 +168,22 @@ class FakeGpu:
         self.called("launch")
         held = np.array(arguments)
         self.put(stream, lambda: self._kernels[kernel](ctypes.c_void_p(held.ctypes.data), *grid, block))
+
+    def capture(self, stream: Stream) -> None:
+        self.called("capture")
+        assert stream not in self._capturing
+        self._capturing[stream] = []
+
+    def captured(self, stream: Stream) -> Graph:
+        self.called("captured")
+        self._graphs.append(self._capturing.pop(stream))
+        assert self._graphs[-1], "nothing was put into the stream"
+        return len(self._graphs) - 1
+
+    def replay(self, graph: Graph, stream: Stream) -> None:
+        self.called("replay")
+        for work in self._graphs[graph]:
+            self.put(stream, work)
 
     def close(self) -> None:
         self.closed = True

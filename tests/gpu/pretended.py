@@ -40,7 +40,13 @@ assert driver.has_come(last)
 assert driver.elapsed_ms(first, last) == 1.5
 np.testing.assert_array_equal(back[:900], source[:900])
 assert not back[900:].any()
+driver.capture(stream)
+graph = driver.captured(stream)
+driver.replay(graph, stream)
+driver.replay(graph, stream)
 for call, said in (
+    (lambda: driver.captured(stream), "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED of cuStreamEndCapture"),
+    (lambda: driver.replay(graph, 0), "CUDA_ERROR_INVALID_HANDLE of cuGraphLaunch"),
     (lambda: driver.allocate(1 << 41), "the GPU's memory is full"),
     (lambda: driver.launch(stream, (1, 1), 1, np.zeros(()), stream), "CUDA_ERROR_LAUNCH_FAILED of cuLaunchKernel"),
     (lambda: driver.has_come(0), "CUDA_ERROR_INVALID_HANDLE of cuEventQuery"),

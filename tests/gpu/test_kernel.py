@@ -16,6 +16,7 @@ from edge.core.cuda import compiled as compiled_for_gpu
 from edge.core.gpu import Driver
 from edge.core.types import Strip, Surface
 from edge.pipeline.device_plan import sources_of
+from edge.segmentation.device_backend import ANYTHING
 from edge.surface import NumpyKernel, SurfaceSolver
 from edge.surface.cuda import (
     ARGUMENTS,
@@ -215,8 +216,9 @@ def test_the_kernel_stays_within_its_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("capability", GPUS)
-def test_the_kernel_compiles_for_every_gpu(capability: int) -> None:
+def test_the_kernels_compile_for_every_gpu(capability: int) -> None:
     pytest.importorskip("cuda.bindings.nvrtc", reason="pip install cuda-bindings nvidia-cuda-nvrtc")
     image = compiled_for_gpu(source(), "surface", capability)
     assert image[:4] == b"\x7fELF"
+    assert compiled_for_gpu(ANYTHING.read_text(), "anything", capability)[:4] == b"\x7fELF"
     assert all(name in image for name in (b"surface_u8", b"surface_u16", b"sample_u8", b"sample_u16", b"quartiles"))

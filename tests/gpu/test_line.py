@@ -68,14 +68,22 @@ Opener = Callable[..., DeviceBackend]
 
 
 @pytest.fixture
-def on_gpu(folder: Path, openvino: OpenVinoBackend, model: ModelFile) -> Opener:
+def gpus() -> list[FakeGpu]:
+    """Those that were opened."""
+    return []
+
+
+@pytest.fixture
+def on_gpu(folder: Path, openvino: OpenVinoBackend, model: ModelFile, gpus: list[FakeGpu]) -> Opener:
     """A backend on one fake GPU after the other, with these faults."""
 
     def opened(*faults: dict[str, int]) -> DeviceBackend:
         seeds, left = count(), iter(faults)
+        gpus.clear()
 
         def open_engine() -> tuple[FakeGpu, ProcessorEngine]:
             gpu = FakeGpu(folder, next(seeds), next(left, None))
+            gpus.append(gpu)
             return gpu, ProcessorEngine(gpu, openvino, 3, STRIP_ROWS + 2 * model.info.halo, WINDOW_PX)
 
         return DeviceBackend(open_engine)
@@ -149,13 +157,21 @@ def test_a_line_on_the_gpu_tells_what_the_processor_tells_in_the_same_order(
     assert (planes[5] == wanted[5]).mean() > 0.9999
 
 
-@pytest.mark.parametrize("call", ["upload", "enqueue", "has_come"])
+@pytest.mark.parametrize("call", ["upload", "enqueue", "has_come", "captured"])
 def test_a_gpu_that_fails_under_a_line_leaves_web_uninspected_and_the_line_goes_on(
-    call: str, frames: list[Frame], web: StrobedCamera, model: ModelFile, expected: Seen, on_gpu: Opener
+    call: str,
+    frames: list[Frame],
+    web: StrobedCamera,
+    model: ModelFile,
+    expected: Seen,
+    on_gpu: Opener,
+    gpus: list[FakeGpu],
 ) -> None:
-    backend = on_gpu({call: {"upload": 20, "enqueue": 4, "has_come": 7}[call]})
+    backend = on_gpu({call: {"upload": 20, "enqueue": 4, "has_come": 7, "captured": 1}[call]})
     seen, inspection = inspected(frames, web.calibration, model, backend)
     assert backend.reopened == 1
+    assert gpus[0].closed
+    assert not gpus[1].calls["capture"], "who has failed is asked for nothing that the line can do without"
     lost = [record for record in seen.covered if "the GPU was opened anew: the GPU failed (scripted" in record.why]
     assert lost
     assert {record.state for record in lost} == {"uninspected"}
