@@ -7,6 +7,7 @@ import msgspec
 import zmq
 
 from edge.core.errors import EventsError
+from edge.core.reading import one_line
 from edge.events.guard import Guard
 from edge.events.outbox import OutboxReader
 from edge.events.replay_protocol import PAGE_BYTES, PAGE_EVENTS, PROTOCOL_VERSION, PageHeader, PageRequest, Refusal
@@ -69,7 +70,7 @@ def answer(outbox: OutboxReader, request: bytes) -> list[bytes]:
     try:
         return _page(outbox, request)
     except (ValueError, RecursionError, EventsError) as error:  # ValueError: of msgspec, or no UTF-8
-        return [msgspec.json.encode(Refusal(error=str(error)))]
+        return [msgspec.json.encode(Refusal(error=one_line(error)))]
 
 
 def _page(outbox: OutboxReader, request: bytes) -> list[bytes]:
