@@ -19,8 +19,8 @@ from edge.simulation.faulty import with_faults
 from edge.simulation.planting import CLEAN, DENSE, Frequencies
 from edge.simulation.web import COARSE, SMOOTH, Coating, RenderedWeb
 
-WEB_MM, ADVANCE_MM, WIDTH_PX = 250.0, 1.6, 512
-ROUNDS = 44
+WEB_MM, ADVANCE_MM, WIDTH_PX = 250.0, 3.2, 512
+ROUNDS = 22
 
 
 @cache
