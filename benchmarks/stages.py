@@ -15,7 +15,6 @@ from edge.segmentation.model import ModelFile
 from edge.segmentation.stream import Segmenter
 from edge.surface.solver import SurfaceSolver, empty_surface
 
-CONFIG = Config()
 STAGES = ("assembly", "surface", "windows", "network", "defects")
 
 
@@ -35,14 +34,14 @@ class _Timed:
 
 
 def parts_of_time(
-    frames: Sequence[Frame], calibration: Calibration, model: ModelFile, backend: Backend
+    frames: Sequence[Frame], calibration: Calibration, model: ModelFile, backend: Backend, config: Config
 ) -> dict[str, float]:
     """Of a web without watches, in the same memory for every strip; `windows` is what lies around the network."""
-    rows, width, pitch_mm = CONFIG.assembly.strip_rows, calibration.width, model.info.pitch_mm
+    rows, width, pitch_mm = config.assembly.strip_rows, calibration.width, model.info.pitch_mm
     network = _Timed(backend)
     assembler, solver = Assembler(calibration, rows, pitch_mm), SurfaceSolver(calibration)
-    segmenter = Segmenter(network, model.info, width, rows, CONFIG.segmentation.window_width_px)
-    joiner = DefectJoiner(model.info.classes, CONFIG.defects, WebAxes(pitch_mm), width)
+    segmenter = Segmenter(network, model.info, width, rows, config.segmentation.window_width_px)
+    joiner = DefectJoiner(model.info.classes, config.defects, WebAxes(pitch_mm), width)
     ledger = Ledger(calibration, pitch_mm)
     planes, surface_memory, map_memory = assembler.empty_planes(), empty_surface(rows, width), segmenter.empty_map()
     seconds = dict.fromkeys(STAGES, 0.0)

@@ -1,8 +1,8 @@
 """How much web a second the line inspects: against its network alone, against what a user would write instead, and
 what every stage takes of the time.
 
-    python -m benchmarks.throughput [--metres 20] [--width-px 1024] [--precision auto] [--model F.onnx] [--gate]
-                                    [--rival-metres 3] [--json]
+    python -m benchmarks.throughput [--metres 20] [--width-px 1024] [--strip-rows 256] [--precision auto]
+                                    [--model F.onnx] [--gate] [--rival-metres 3] [--json]
 
 Two fixed webs, dense and production, in rolls of a metre, each rendered by its seed and in memory while all ways of
 inspecting take it in turn. None was ever trained on. Ratios are of roll by roll: their median, and in brackets what a
@@ -30,6 +30,7 @@ from benchmarks.laps import DENSITIES
 from benchmarks.precision import quantised
 from benchmarks.stages import parts_of_time
 from benchmarks.throughput_run import Roll, Way
+from edge.core.config import AssemblyConfig, Config
 from edge.segmentation.model import SHIPPED_MODEL, ModelFile, load_model
 from edge.segmentation.openvino import OpenVinoBackend
 from edge.simulation.camera import Rig, StrobedCamera
@@ -42,8 +43,10 @@ LINE, GATED, NETWORK, RIVAL = "line", "line, gate on", "network alone", "rival"
 class Web:
     """One web, and what came of it in every way."""
 
-    def __init__(self, density: str, width_px: int, metres: float, rival_metres: float) -> None:
-        self._density, self._width_px = density, width_px
+    def __init__(self, density: str, options: argparse.Namespace) -> None:
+        metres, rival_metres = options.metres, options.rival_metres
+        self._density, self._width_px = density, options.width_px
+        self._config = Config(assembly=AssemblyConfig(strip_rows=options.strip_rows))
         self._rolls = max(1, round(1000 * metres / ROLL_MM))
         self._roll_mm = 1000 * metres / self._rolls
         self._with_rival = min(self._rolls, round(1000 * rival_metres / self._roll_mm))
@@ -54,14 +57,14 @@ class Web:
     def run(self, model: ModelFile, rival: ModelFile, backend: OpenVinoBackend, *, gate: bool) -> None:
         """Every roll in every way, behind a short one that does not count; `rival` is the model whose weights the rival
         takes."""
-        warm = Roll(StrobedCamera(self._web(0), WARM_MM, Rig()), model)
+        warm = Roll(StrobedCamera(self._web(0), WARM_MM, Rig()), model, self._config)
         for is_gated in {False, gate}:
             warm.line(Way(), backend, gate=is_gated)
         for number in range(self._rolls):
-            roll = Roll(StrobedCamera(self._web(number), self._roll_mm, Rig()), model)
+            roll = Roll(StrobedCamera(self._web(number), self._roll_mm, Rig()), model, self._config)
             self._mpix.append(roll.mpix)
             if number == 0:
-                self._parts = parts_of_time(roll.frames, roll.calibration, model, backend)
+                self._parts = parts_of_time(roll.frames, roll.calibration, model, backend, self._config)
             shapes = roll.line(self._ways[LINE], backend, gate=False)
             roll.network(self._ways[NETWORK], backend, shapes)
             if gate:
@@ -129,10 +132,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         backend = OpenVinoBackend(model, "auto" if is_int8 else options.precision)
         webs = {}
         for density in DENSITIES:
-            web = Web(density, options.width_px, options.metres, options.rival_metres)
+            web = Web(density, options)
             web.run(model, source, backend, gate=options.gate)
             webs[density] = web.figures()
-    return {"width_px": options.width_px, "precision": backend.precision, "model": source.digest, "webs": webs}
+    run = {"width_px": options.width_px, "strip_rows": options.strip_rows, "precision": backend.precision}
+    return {**run, "model": source.digest, "webs": webs}
 
 
 def print_figures(found: dict[str, Any]) -> None:
@@ -170,6 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--metres", type=float, default=20.0, help="of each web")
     parser.add_argument("--width-px", type=int, default=1024)
+    parser.add_argument("--strip-rows", type=int, default=AssemblyConfig().strip_rows)
     parser.add_argument("--precision", choices=("auto", "f32", "bf16", "int8"), default="auto")
     parser.add_argument("--model", type=Path, default=SHIPPED_MODEL)
     parser.add_argument("--gate", action="store_true", help="run the line behind the gate too")

@@ -20,7 +20,6 @@ from edge.segmentation.model import ModelFile
 from edge.service.matching import Heard, Score, compare
 from edge.simulation.camera import StrobedCamera
 
-CONFIG = Config()
 Shapes = Counter[tuple[int, ...]]
 
 
@@ -70,20 +69,20 @@ class Way:
 class Roll:
     """A web of one density in memory, and what is planted in it."""
 
-    def __init__(self, camera: StrobedCamera, model: ModelFile) -> None:
+    def __init__(self, camera: StrobedCamera, model: ModelFile, config: Config) -> None:
         self.frames: Sequence[Frame] = list(camera.frames())
         self.calibration = camera.calibration
         self.mpix = camera.rows * camera.web.width_px / 1e6
         self._truth = camera.web.classes(0, camera.rows)
-        self._model = model
+        self._model, self._config = model, config
         self._axes = WebAxes(camera.web.pitch_mm)
         self._not_inspected: list[Coverage] = []
 
     def line(self, way: Way, backend: Backend, *, gate: bool) -> Shapes:
         """The whole line; gives the windows its network had to look at."""
         counted, heard = Counted(backend), Heard()
-        segmentation = msgspec.structs.replace(CONFIG.segmentation, gate=gate)
-        config = msgspec.structs.replace(CONFIG, segmentation=segmentation)
+        segmentation = msgspec.structs.replace(self._config.segmentation, gate=gate)
+        config = msgspec.structs.replace(self._config, segmentation=segmentation)
         frames = [replace(frame) for frame in self.frames]  # nobody knows anything of them yet
         with Inspection(self.calibration, self._model.info, counted, config, heard.take) as inspection:
             counted.shapes.clear()  # windows were only tried
@@ -108,12 +107,12 @@ class Roll:
     def rival(self, way: Way, model: ModelFile) -> None:
         """What one would write instead, every core at its command. Its classes are made into events by the line's own
         rules, which it is given for nothing; it is spared rows that not every light saw, of which it makes defects."""
-        rival = EagerRival(self.calibration, model, CONFIG.assembly.strip_rows)
+        rival = EagerRival(self.calibration, model, self._config.assembly.strip_rows)
         with way.timed():
             classes = rival.run(self.frames)
         for rows in self._not_inspected:
             classes[rows.from_row : rows.to_row] = 0
-        joiner = DefectJoiner(self._model.info.classes, CONFIG.defects, self._axes, classes.shape[1])
+        joiner = DefectJoiner(self._model.info.classes, self._config.defects, self._axes, classes.shape[1])
         heard = Heard(not_inspected=self._not_inspected)
         heard.take(joiner.push(ClassMap(classes, np.full_like(classes, 255), 0)))
         heard.take(joiner.finish())
@@ -122,5 +121,5 @@ class Roll:
     def _judge(self, way: Way, heard: Heard) -> None:
         """Events against truth. Nobody asks what the network made of each pixel: the truth stands in for it."""
         classes, truth = self._model.info.classes, self._truth
-        comparison = compare(heard, truth, truth, classes, CONFIG.defects, self._axes)
+        comparison = compare(heard, truth, truth, classes, self._config.defects, self._axes)
         way.scores.append(Score.total(comparison.scores.values()))
