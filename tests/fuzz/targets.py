@@ -87,6 +87,13 @@ min_area_mm2 = 0.02
 publish = "tcp://127.0.0.1:5570"
 replay = "tcp://127.0.0.1:5571"
 heartbeat_s = 2.5
+secret_key = "line.key"
+clients = "clients"
+line_key = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+[mqtt]
+host = "broker"
+port = 8883
+tls = true
 """,
     ]
 
