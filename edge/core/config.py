@@ -40,12 +40,13 @@ class SegmentationConfig(_Section, frozen=True):
     """`model`: ONNX file, None for the shipped one; `window_width_px`: widest window the network sees at once;
     `precision`: of execution, `auto` for the fastest that loses no more than the accuracy budget as the model file
     states it; `backend`: what executes it, `auto` for TensorRT where there is a GPU and an engine for it, otherwise
-    OpenVINO; `gate`: the network looks only where the web is conspicuous, which the model must have learnt."""
+    OpenVINO, `onnxruntime` for a GPU without TensorRT; `gate`: the network looks only where the web is conspicuous,
+    which the model must have learnt."""
 
     model: Path | None = None
     window_width_px: Annotated[int, Meta(ge=256, le=16384, multiple_of=16)] = 2048
     precision: Literal["auto", "f32", "bf16"] = "auto"
-    backend: Literal["auto", "openvino", "tensorrt"] = "auto"
+    backend: Literal["auto", "openvino", "tensorrt", "onnxruntime"] = "auto"
     gate: bool = False
 
 

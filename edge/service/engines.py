@@ -85,14 +85,12 @@ def check(*, config: ConfigFile = None) -> int:
     config
         Configuration (TOML) of the line.
     """
-    from msgspec.structs import replace
-
     from edge.core.gpu import GpuError
     from edge.segmentation.model import load_model
     from edge.service.backends import open_backend
+    from edge.service.options import settings_of
 
-    settings = load_config(config)
-    settings = replace(settings, segmentation=replace(settings.segmentation, backend="tensorrt"))
+    settings = settings_of(config, require_gpu=True)
     try:
         backend, _ = open_backend(load_model(settings.segmentation.model), settings)
     except GpuError as error:

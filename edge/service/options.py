@@ -54,8 +54,8 @@ def speeds_of(text: str) -> tuple[float, float]:
 
 
 def settings_of(config: Path | None, require_gpu: bool) -> Config:
-    """The configuration, with TensorRT or nothing where a GPU is required."""
+    """The configuration, with a GPU or nothing where one is required: TensorRT's, if it names none."""
     settings = load_config(config)
-    if not require_gpu:
+    if not require_gpu or settings.segmentation.backend == "onnxruntime":
         return settings
     return replace(settings, segmentation=replace(settings.segmentation, backend="tensorrt"))
