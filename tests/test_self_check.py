@@ -55,7 +55,9 @@ def played(exposures: list[Exposures], spoil: Spoil, to_mm: float) -> Iterator[F
         if at_mm > to_mm:
             return
         at, light = there_and_back[number % len(there_and_back)], number % lights
-        yield replace(at[light], pixels=spoil(at, light, at_mm), frame_id=number, encoder_mm=at_mm)
+        pixels = spoil(at, light, at_mm)
+        frame = replace(at[light], pixels=pixels, frame_id=number, encoder_mm=at_mm)
+        yield frame.knowing(at[light].block_means) if pixels is at[light].pixels else frame
 
 
 def alarms_of(calibration: Calibration, frames: Iterable[Frame]) -> Iterator[tuple[float, Alarm]]:
