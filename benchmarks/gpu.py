@@ -151,7 +151,7 @@ def line(driver: Driver, engine: Engine, model: ModelFile, rows: int, width: int
         for k in range(4):
             loop.upload(4 * (strip % 4) + k, strobes[(4 * strip + k) % 8])
         pushed.append(at)
-        take(sum(len(done.decided) for done in loop.push(strip_map(strip, rows))))
+        take(sum(len(done.decided) for done in [*loop.push(strip_map(strip, rows)), *loop.poll()]))
     seconds = time.perf_counter() - started
     loop.finish()
     p50, p99, p999 = np.percentile(latency_ms[warm:], [50, 99, 99.9])

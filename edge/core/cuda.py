@@ -2,6 +2,7 @@
 
 import ctypes
 import threading
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ class CudaDriver:
         self._thread: int | None = None
         self._device_memory: list[Address] = []
         self._host_memory: list[int] = []
-        self._modules: list[Any] = []
+        self._modules: dict[str, Any] = {}
         self._streams: list[Stream] = []
         self._events: list[Event] = []
         self._graphs: list[Graph] = []
@@ -115,9 +116,9 @@ class CudaDriver:
 
     def load(self, source: str, name: str) -> Kernel:
         """See `Driver`."""
-        module = self._call("cuModuleLoadData", compiled(source, name, self.capability))
-        self._modules.append(module)
-        return int(self._call("cuModuleGetFunction", module, name.encode()))
+        if source not in self._modules:
+            self._modules[source] = self._call("cuModuleLoadData", compiled(source, name, self.capability))
+        return int(self._call("cuModuleGetFunction", self._modules[source], name.encode()))
 
     def launch(
         self, kernel: Kernel, grid: tuple[int, int], block: int, arguments: NDArray[Any], stream: Stream
@@ -150,7 +151,7 @@ class CudaDriver:
             return
         gone: list[tuple[str, Any]] = [("cuCtxSetCurrent", self._context), ("cuCtxSynchronize", None)]
         gone += [("cuGraphExecDestroy", graph) for graph in self._graphs]
-        gone += [("cuModuleUnload", module) for module in self._modules]
+        gone += [("cuModuleUnload", module) for module in self._modules.values()]
         gone += [("cuEventDestroy", event) for event in self._events]
         gone += [("cuStreamDestroy", stream) for stream in self._streams]
         gone += [("cuMemFree", address) for address in self._device_memory]
@@ -179,8 +180,9 @@ class CudaDriver:
         return values[0] if values else None
 
 
+@cache
 def compiled(source: str, name: str, capability: int) -> bytes:
-    """Machine code of a CUDA C++ source for GPUs of a capability of computation; needs no GPU.
+    """Machine code of a CUDA C++ source for GPUs of a capability of computation; needs no GPU, and is made once.
 
     Raises GpuError with the compiler's first complaint.
     """

@@ -1,15 +1,16 @@
 """Surface and segmentation on the GPU: what an inspection gives to the device loop, and takes from it."""
 
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from edge.assembly.registrar import Registered, Registrar
 from edge.core.calibration import Calibration
 from edge.core.config import Config
-from edge.core.types import Alarm, ClassMap, Frame, Pixels
+from edge.core.types import ClassMap, Frame, Pixels
 from edge.pipeline.changing import FittedCalibration, FittedModel
 from edge.pipeline.device import PASSAGES, DeviceLine, Done
 from edge.pipeline.device_recovery import RecoveringLine
@@ -24,6 +25,7 @@ from edge.surface.solver import empty_surface
 _BEHIND = 3
 """Passages besides those on the GPU: one that is laid, and those that the stages behind have in hand."""
 _LARGEST_U8 = 255
+_POLL_S = 0.001
 
 
 def why_not_on_device(calibration: Calibration, config: Config) -> str | None:
@@ -38,10 +40,11 @@ def why_not_on_device(calibration: Calibration, config: Config) -> str | None:
 
 
 class DevicePath:
-    """From strobes to classes on the GPU, driven by the thread that pushes.
+    """From strobes to classes on the GPU, fed by the thread that pushes; the one of `stages` waits for what comes back.
 
-    `whole`: surfaces come back whole, not only the residual of some rows. `took` is told the seconds that laying each
-    strip took, which the GPU works on later. Raises as `DeviceLine` and `RecoveringLine` do.
+    One of them at a time is at the GPU. `whole`: surfaces come back whole, not only the residual of some rows. `took`
+    is told the seconds that laying each strip took, which the GPU works on later. Raises as `DeviceLine` and
+    `RecoveringLine` do.
     """
 
     def __init__(
@@ -68,52 +71,49 @@ class DevicePath:
         self.calibration = FittedCalibration.of(calibration, KERNELS[config.surface.solver])
         self.model = FittedModel(model, WindowNetwork(backend, len(model.channels), ()))
         self._took = took
-        self._under_way: deque[Passage] = deque()
-        self.stages: list[tuple[str, Callable[[Passage], None]]] = []
+        self._lock = threading.Lock()
+        self._done: deque[Done] = deque()
+        self.stages = [("segmentation", self._await)]
         self.passages = [Passage(_memory(rows, rows + 2 * model.halo, width)) for _ in range(PASSAGES + _BEHIND)]
 
     def push(self, frame: Frame, take: Take) -> Iterator[Passage]:
-        """The strips that are through by now, each in a passage."""
+        """The strips that a frame completes, each in a passage, on their way."""
         for registered in self.registrar.push(frame):
-            yield from self._laid(registered, take)
-        yield from self._through(self._line.poll())
-
-    def tell(self, alarms: Sequence[Alarm], take: Take) -> Iterator[Passage]:
-        """Alarms, behind all strips so far."""
-        if self._under_way:
-            last = self._under_way[-1]
-            last.alarms = [*last.alarms, *alarms]
-            return
-        passage = take()
-        passage.alarms = alarms
-        yield passage
+            yield self._laid(registered, take)
 
     def finish(self, take: Take) -> Iterator[Passage]:
         """What is left of the roll, and its end."""
         for registered in self.registrar.finish():
-            yield from self._laid(registered, take)
+            yield self._laid(registered, take)
         last = take()
         last.is_last = True
-        self._under_way.append(last)
-        yield from self._through(self._line.finish(last.memory))
+        with self._lock:
+            self._done += self._line.finish(last.memory)
+        yield last
 
     def _keep(self, slot: int, pixels: Pixels) -> None:
-        self._line.upload(slot, pixels)
+        with self._lock:
+            self._line.upload(slot, pixels)
 
-    def _laid(self, registered: Registered, take: Take) -> Iterator[Passage]:
+    def _laid(self, registered: Registered, take: Take) -> Passage:
         passage = take()
         passage.lights_seen = registered.lights_seen
-        self._under_way.append(passage)
         began_s = time.perf_counter()
-        done = self._line.push(registered.row_map, registered.shift, passage.memory)
+        with self._lock:
+            self._done += self._line.push(registered.row_map, registered.shift, passage.memory)
         self._took("surface", time.perf_counter() - began_s)
-        yield from self._through(done)
+        return passage
 
-    def _through(self, done: Iterable[Done]) -> Iterator[Passage]:
-        for surface, decided in done:
-            passage = self._under_way.popleft()
-            passage.surface, passage.decided = surface, decided
-            yield passage
+    def _await(self, passage: Passage) -> None:
+        """Wait until a strip is through; whoever pushes need not come by for that."""
+        while passage.lights_seen is not None or passage.is_last:
+            with self._lock:
+                if not self._done:
+                    self._done += self._line.poll()
+                if self._done:
+                    passage.surface, passage.decided = self._done.popleft()
+                    return
+            time.sleep(_POLL_S)
 
 
 def _memory(strip_rows: int, window_rows: int, width: int) -> Memory:

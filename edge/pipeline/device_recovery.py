@@ -33,14 +33,14 @@ class RecoveringLine:
     Rows that were under way come back as lost, their surfaces as not inspected; so do those that were to be taken from
     strobes that only the GPU had, and the first `halo` rows behind them, which the network would not see as what they
     are. `open_line` gives back what it opened before. `failures`: how often. Raises GpuError when the GPU fails
-    `ATTEMPTS` times in a row.
+    `ATTEMPTS` times in a row, and from then on.
     """
 
     def __init__(self, open_line: Callable[[], DeviceLine], width: int, halo: int) -> None:
         self._open, self._width, self._halo = open_line, width, halo
         self.failures = 0
         self._in_a_row = 0
-        self._why = ""
+        self._why = self._given_up = ""
         self._line: DeviceLine | None = open_line()
         self._slots: set[int] = set()
         self._begin()
@@ -56,6 +56,7 @@ class RecoveringLine:
 
     def upload(self, slot: int, pixels: Pixels) -> None:
         """See `DeviceLine.upload`."""
+        self._check()
         try:
             self._opened().upload(slot, pixels)
             self._slots.add(slot)
@@ -91,6 +92,7 @@ class RecoveringLine:
 
     def _taken(self, work: Callable[[DeviceLine], list[Done]]) -> list[Done]:
         """What the line gives, or, where it fails, what it has lost, behind what was lost before."""
+        self._check()
         try:
             found = work(self._opened())
         except GpuError as error:
@@ -116,6 +118,10 @@ class RecoveringLine:
         class_map.score[lost] = 0
         return Decided(class_map, lost, self._why if lost.any() else "")
 
+    def _check(self) -> None:
+        if self._given_up:
+            raise GpuError(self._given_up)
+
     def _opened(self) -> DeviceLine:
         if self._line is None:
             self._line = self._open()
@@ -128,7 +134,8 @@ class RecoveringLine:
         self._line = None
         self._slots.clear()
         if self._in_a_row == ATTEMPTS:
-            raise GpuError(f"{error}, {ATTEMPTS} times in a row: given up, see nvidia-smi and dmesg") from error
+            self._given_up = f"{error}, {ATTEMPTS} times in a row: given up, see nvidia-smi and dmesg"
+            raise GpuError(self._given_up) from error
         self._why = f"the GPU was opened anew: {error}"
         self._lost_to = self._row + self._halo
         while len(self._under_way) > 1:

@@ -57,8 +57,8 @@ class Inspection:
     Three stages at once: assembly and surface in the thread that pushes, segmentation, and, in a third thread, defects,
     ledger, watchers and `publish`, which gets event bodies in the order of the web: rows are covered only after the
     defects in them. The same frames give the same events in the same order. `push` waits where the stages behind it
-    are `PASSAGES` strips late. With a `DeviceBackend` the first two are one, on the GPU, driven by the thread that
-    pushes, unless there is a reason why not (`why_not_on_device`); what is lost where the GPU fails is uninspected.
+    are `PASSAGES` strips late. With a `DeviceBackend` the first two run on the GPU, unless there is a reason why not
+    (`why_not_on_device`); what is lost where it fails is uninspected.
 
     An error in any stage ends the inspection: what was complete before it is still published, then `push` or `finish`
     raises it. Rows that were not decided by then are in no coverage. `notes` says what had to be assumed; `model` and
@@ -179,17 +179,18 @@ class Inspection:
         with self._ending_on_error():
             self._stages.check()
             for passage in self._path.push(frame, lambda: self._idle(read_ns)):
-                self._send(passage)
+                self._stages.send(passage)
             if alarms := self._alarms.push(frame, self._path.registrar, self.calibration.lamps):
-                for passage in self._path.tell(alarms, lambda: self._idle(read_ns)):
-                    self._send(passage)
+                passage = self._idle(read_ns)
+                passage.alarms = alarms
+                self._stages.send(passage)
 
     def finish(self) -> None:
         """Inspect what is left, close the roll, and wait until all of it is published."""
         read_ns = monotonic_ns()
         with self._ending_on_error():
             for passage in self._path.finish(lambda: self._idle(read_ns)):
-                self._send(passage)
+                self._stages.send(passage)
             self.notes += _registration_notes(self.frame_counts)
             self._stages.finish()
 
@@ -209,14 +210,6 @@ class Inspection:
             self.close()
             raise
 
-    def _send(self, passage: Passage) -> None:
-        """Hand on what the first stage has done."""
-        if any(turn.calibration is not None for turn in passage.turns):
-            self._checksum = SurfaceWatch(self.axes.row_mm)
-        if passage.surface is not None:
-            passage.alarms = [*self._checksum.push(passage.surface), *passage.alarms]
-        self._stages.send(passage)
-
     def _took(self, stage: str, seconds: float) -> None:
         for told in self._watchers.stages:
             told(stage, seconds)
@@ -230,7 +223,11 @@ class Inspection:
 
     def _tell(self, passage: Passage) -> None:
         """The last stage."""
+        alarms = list(passage.alarms)
+        if any(turn.calibration is not None for turn in passage.turns):
+            self._checksum = SurfaceWatch(self.axes.row_mm)
         if passage.surface is not None and passage.lights_seen is not None:
+            alarms += self._checksum.push(passage.surface)
             self._ledger.push(passage.lights_seen)
             for watch in (*self._watchers.checksum, *self._watchers.surface):
                 watch(passage.surface)
@@ -243,7 +240,7 @@ class Inspection:
                 self._emit(self._joiner.push(piece), passage.read_ns)
                 covered = self._ledger.decide(piece.rows, lost, why, piece.passed_over_px)
                 self._emit(covered, passage.read_ns)
-        self._emit(passage.alarms, passage.read_ns)
+        self._emit(alarms, passage.read_ns)
         if passage.is_last:
             self._emit(self._joiner.finish(), passage.read_ns)
             self._emit(self._ledger.finish(), passage.read_ns)

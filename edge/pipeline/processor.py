@@ -2,13 +2,13 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from edge.assembly.assembler import Assembler
 from edge.core.calibration import Calibration
 from edge.core.config import Config
 from edge.core.errors import CalibrationError, ModelError
-from edge.core.types import Alarm, Frame, Strip
+from edge.core.types import Frame, Strip
 from edge.pipeline.changing import FittedCalibration, FittedModel, Turn, Turned, calibration_misfit
 from edge.pipeline.passage import Decided, Memory, Passage, Take
 from edge.pipeline.shadow import Shadow
@@ -96,12 +96,6 @@ class ProcessorPath:
         yield from self._recalibrated(take)
         for strip in self._assembler.push(frame, self._planes):
             yield self._solved(strip, take)
-
-    def tell(self, alarms: Sequence[Alarm], take: Take) -> Iterator[Passage]:
-        """Alarms, behind all strips so far."""
-        passage = take()
-        passage.alarms = alarms
-        yield passage
 
     def finish(self, take: Take) -> Iterator[Passage]:
         """What is left of the roll, and its end."""

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
@@ -200,7 +201,24 @@ def test_a_gpu_that_is_given_up_ends_the_inspection_with_what_was_decided_told(
         for frame in frames:
             inspection.push(frame)
         inspection.finish()
-    assert threading.active_count() < 10
+    assert not {"segmentation", "defects"} & {thread.name for thread in threading.enumerate()}
+
+
+def test_what_is_through_is_told_though_no_frame_comes_any_more(
+    frames: list[Frame], web: StrobedCamera, model: ModelFile, expected: Seen, on_gpu: Opener
+) -> None:
+    seen = Seen()
+    with Inspection(web.calibration, model.info, on_gpu(), CONFIG, seen.publish) as inspection:
+        for frame in frames:
+            inspection.push(frame)
+        deadline = time.monotonic() + 60
+        while inspection.strips_under_way and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not inspection.strips_under_way
+        opened = [defect.id for defect in seen.defects if defect.phase == "opened"]
+        assert opened, "the web stands still"
+        inspection.finish()
+    assert len(seen.bodies) == len(expected.bodies)
 
 
 def test_only_some_residuals_come_back_where_nobody_looks_at_surfaces(
