@@ -16,14 +16,15 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from paho.mqtt import client as paho
 
+from edge.cli import run_command
 from edge.core.config import Config, EventsConfig, MqttConfig
 from edge.core.errors import ConfigError, EventsError, FoilsightError
 from edge.core.types import Alarm, Status
 from edge.events import EventWriter, Outbox
 from edge.service.bridge import bridge, carry, topic_level
 
-paho = pytest.importorskip("paho.mqtt.client")
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 needs_mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 RUNNING = Status(kind="inspecting", since="", detail="")
@@ -289,3 +290,13 @@ def test_a_bridge_that_cannot_be_is_refused_in_one_line(
 
 def test_a_line_s_name_is_one_level_of_a_topic() -> None:
     assert topic_level("coater 2/a+#\n") == "coater 2_a___"
+
+
+def test_without_paho_it_is_said_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("edge.service.bridge", "edge.service.mqtt"):
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "paho.mqtt", None)
+    assert run_command(["bridge", "--config", str(tmp_path / "line.toml")]) == 2
+    assert capsys.readouterr().err == "foilsight: paho-mqtt is not installed: run  pip install 'foilsight[mqtt]'\n"
