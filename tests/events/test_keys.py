@@ -1,6 +1,8 @@
 """Who may hear a line: on its machine everybody, off it known keys only."""
 
 import logging
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 import zmq
 
 from edge.core.errors import ConfigError, EventsError
-from edge.events import EventWriter, KeyPair, LineKeys, ListenerKeys, Outbox, Subscriber
+from edge.events import EventWriter, KeyPair, LineKeys, ListenerKeys, Outbox, Subscriber, guard
 from edge.events.keys import allow_client, read_clients
 
 from .lines import ALARM, ORIGIN, numbered, taken
@@ -100,6 +102,23 @@ def test_a_listener_is_told_why_it_hears_nothing(publish: str, replay: str, guar
     assert STRANGER.secret not in repr(stranger)
     with pytest.raises(EventsError, match="with keys only"), Subscriber(publish, replay) as events:
         taken(events, 1)
+
+
+def test_a_wrong_key_of_the_line_is_told_and_the_line_waited_for(
+    publish: str, guarded: EventWriter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(guard, "_IN_VAIN", 2)
+    stop = threading.Event()
+    with Subscriber(publish, None, keys=ListenerKeys(CONSOLE, STRANGER.public), stop=stop) as events:
+        listening = threading.Thread(target=lambda: list(events))
+        listening.start()
+        until_s = time.monotonic() + 30
+        while "check line_key" not in caplog.text and time.monotonic() < until_s:
+            time.sleep(0.02)
+        assert listening.is_alive()
+        stop.set()
+        listening.join()
+    assert "has not the key of the line: check line_key" in caplog.text
 
 
 def test_who_is_allowed_later_need_not_wait_for_a_restart(
