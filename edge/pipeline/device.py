@@ -17,18 +17,19 @@ from numpy.typing import NDArray
 from edge.assembly.row_map import RowMap
 from edge.core.calibration import Calibration
 from edge.core.errors import CalibrationError, ModelError
-from edge.core.gpu import Address, Driver, Stream
+from edge.core.gpu import Address, Driver
 from edge.core.types import ClassMap, Pixels, Surface
 from edge.pipeline.device_memory import UnderWay, under_way_on
-from edge.pipeline.device_network import Asked, DeviceNetwork, Rows
+from edge.pipeline.device_network import Asked, DeviceNetwork
 from edge.pipeline.device_plan import sources_of
 from edge.pipeline.device_tables import Resident
+from edge.pipeline.device_windows import DeviceWindows
 from edge.pipeline.passage import Decided, Memory
 from edge.segmentation.device_backend import Engine
 from edge.segmentation.model import ModelInfo
 from edge.segmentation.stream import check_windows
 from edge.segmentation.windows import padded_length, plan_axis
-from edge.surface.cuda import ARGUMENTS, WINDOW, SurfaceKernels, window
+from edge.surface.cuda import ARGUMENTS, WINDOW, SurfaceKernels
 
 PASSAGES = 3
 """Strips under way at most, each in a stream of its own: one goes up, one is computed, one comes back."""
@@ -87,19 +88,17 @@ class DeviceLine:
         self._slots: dict[int, Address] = {}
         self._frame_bytes = frame_bytes
         self._network = DeviceNetwork(driver, engine, len(model.channels), self._columns, self._window_rows, graphs)
-        open_windows = -(-self._window_rows // strip_rows) + 1
-        # Windows in the making, and those that a strip under way may still be about: whose memory a new window takes
-        # over has been handed out.
-        self._ring = [self._network.new_rows() for _ in range(open_windows + PASSAGES)]
-        self._last_window = self._network.new_rows()
-        most_windows = open_windows * len(self._columns)
+        # A strip under way may still be about a window that is complete.
+        self._windows = DeviceWindows(
+            driver, self._network, model.channels, self._columns, strip_rows, self._window_rows, kept=PASSAGES
+        )
         self._passages = deque(
             under_way_on(
                 driver,
                 calibration.lights,
                 strip_rows,
                 self._width,
-                most_windows,
+                self._windows.most_at_once,
                 self._network,
                 self._resident.samples_per_block,
                 whole,
@@ -111,8 +110,8 @@ class DeviceLine:
     def _begin(self) -> None:
         self._under_way: deque[UnderWay] = deque()
         self._origin: int | None = None
-        self._filled = self._done = self._next = 0
-        self._seen = np.empty(0, np.uint8)  # of the rows from _done on
+        self._filled = self._next = 0
+        self._seen = np.empty(0, np.uint8)  # of the rows not handed out
         self._solved = self._decided = self._idle
         self._network.begin()
 
@@ -153,7 +152,7 @@ class DeviceLine:
         if self._filled >= start + self._window_rows:
             keep_start = start + self._halo if start else 0
             keep = (keep_start, start + self._strip_rows + self._halo)
-            self._decide(under_way, Asked(self._rows(self._next), start, start + self._window_rows, *keep))
+            self._decide(under_way, Asked(self._windows.rows(self._next), start, start + self._window_rows, *keep))
             self._next += 1
         self._send(under_way)
         return done
@@ -176,16 +175,13 @@ class DeviceLine:
         if decided_to < filled:
             stop = padded_length(filled, self._model.grid)
             start = max(stop - self._window_rows, 0)
-            self._gather(last.stream, start, filled, stop)
-            self._decide(last, Asked(self._last_window, start, stop, decided_to, filled))
+            self._windows.gather(last.stream, start, filled, stop, self._next)
+            self._decide(last, Asked(self._windows.last, start, stop, decided_to, filled))
         self._send(last)
         while self._under_way:
             done.append(self._collect())
         self._begin()
         return done
-
-    def _rows(self, number: int) -> Rows:
-        return self._ring[number % len(self._ring)]
 
     def _send(self, under_way: UnderWay) -> None:
         self._driver.record(under_way.done, under_way.stream)
@@ -221,7 +217,7 @@ class DeviceLine:
         slots = [*self._slots, -1]
         addresses = np.zeros(max(slots) + 2, np.uint64)
         addresses[slots[:-1]] = list(self._slots.values())
-        windows = np.array([*self._windows(rows), under_way.surface.window(rows)], WINDOW)
+        windows = np.array([*self._windows.takers(self._filled, rows), under_way.surface.window(rows)], WINDOW)
         table_of_row = self._resident.tables_of(row_map.slot >= 0)
         blocks, block_of_row = self._resident.blocks_of(table_of_row)
         arguments = np.zeros((), ARGUMENTS)
@@ -244,39 +240,6 @@ class DeviceLine:
         arguments["rows"], arguments["window_count"], arguments["block_count"] = rows, len(windows), len(blocks)
         arguments["padded_width"] = self._padded
         return arguments
-
-    def _windows(self, rows: int) -> list[NDArray[np.void]]:
-        """Where the next rows go."""
-        first = max(0, (self._filled - self._window_rows) // self._strip_rows + 1)
-        last = (self._filled + rows - 1) // self._strip_rows
-        found = []
-        for number in range(first, last + 1):
-            shift = self._filled - number * self._strip_rows
-            for column, buffer in zip(self._columns, self._rows(number).surfaces, strict=True):
-                width = column.stop - column.start
-                found.append(window(buffer, self._model.channels, self._window_rows, width, column.start, shift))
-        return found
-
-    def _gather(self, stream: Stream, start: int, filled: int, stop: int) -> None:
-        """The last window of the roll, which begins wherever it has to, out of those that hold its rows; its last row
-        is repeated up to `stop`."""
-        pieces = []
-        row = start
-        while row < filled:
-            number = min(row // self._strip_rows, self._next)
-            end = min(filled, (number + 1) * self._strip_rows if number < self._next else filled)
-            pieces.append((number, row, end))
-            row = end
-        for at, column in enumerate(self._columns):
-            line = 4 * (column.stop - column.start)
-            for channel in range(len(self._model.channels)):
-                to = self._last_window.surfaces[at] + line * channel * (stop - start)
-                for number, first, end in pieces:
-                    source = self._rows(number).surfaces[at]
-                    source += line * (channel * self._window_rows + first - number * self._strip_rows)
-                    self._driver.copy(to + line * (first - start), source, line * (end - first), stream)
-                for row in range(filled, stop):
-                    self._driver.copy(to + line * (row - start), to + line * (filled - 1 - start), line, stream)
 
     def _decide(self, under_way: UnderWay, asked: Asked) -> None:
         """Run the network behind its last run."""
