@@ -13,6 +13,11 @@ from wheel import SOURCES, build_wheel
 pytestmark = [pytest.mark.service, pytest.mark.timeout(600)]
 HOSTILE = 20
 """Exposure that `systemd-analyze security` gives in tenths: what is asked for at most."""
+BROKEN = b"""
+def run(*, config: str, service: bool) -> int:
+    raise SystemExit("broken")
+"""
+"""A line that ends before it has compiled anything."""
 STARVED = """
 [Unit]
 StartLimitBurst=2
@@ -142,9 +147,7 @@ def test_a_hung_line_is_started_anew_by_its_watchdog(installed: Installed) -> No
 
 def test_an_upgrade_that_does_not_start_leaves_the_old_release_running(installed: Installed, wheels: Path) -> None:
     before = installed.machine.run("readlink", "/opt/foilsight/current")
-    broken = build_wheel(
-        wheels / "broken", {"edge/service/serving.py": b"def serve(*_):\n    raise SystemExit('broken')\n"}
-    )
+    broken = build_wheel(wheels / "broken", {"edge/service/line_commands.py": BROKEN})
     done = installed.install_wheel(broken, "--cold")
     assert done.returncode == 1
     assert f"does not start, {Path(before.strip()).name} goes on" in done.stdout
