@@ -4,177 +4,65 @@
 
 `foilsight run --service` inspects the simulated camera, which loses frames, is left dark, lit by the wrong lamp,
 stands, loses its device and takes its process down, all again after each restart. From outside its camera process is
-killed every 25 seconds; the line itself (SIGKILL) at a third of the time, and started again; at two thirds its disk is
-full for five seconds. A subscriber listens throughout.
+killed every 25 seconds, and its model swapped every ten, after a damaged one was offered. In every five minutes once
+the line itself is killed (SIGKILL) and started again, its clock steps back by an hour, it is held for three seconds, so
+that the ring runs over, and its disk is full for five seconds. A subscriber listens throughout; another takes one event
+and then nothing for half of the time.
 
-Exit code 1 where the ledger has a gap or says a row twice, an event was lost, doubled or out of order, the line ended
-otherwise than asked to, or memory or descriptors grow.
+Exit code 1 where the ledger has a gap or says a row twice, an event was lost, doubled or out of order, a swap was not
+told or a damaged model taken, the line ended otherwise than asked to, or memory or descriptors grow.
 """
 
 import argparse
 import json
-import os
-import re
-import resource
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-import urllib.request
 from collections import Counter
-from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.soak_line import END_S, Listener, Service
 from edge.core.types import Alarm, Coverage, Defect, Status
-from edge.events import Envelope, Gap, Outbox, Subscriber
+from edge.events import Outbox
 from edge.service.report import OUTBOX
 
-FPS, WIDTH_PX = 40, 256
-PUBLISH, REPLAY, METRICS = 25580, 25581, 25582
-KILL_CAMERA_S, WARM_S, END_S, FULL_S = 25.0, 15.0, 60.0, 5.0
+WARM_S = 15.0
 MOST_SLOPE_MB_H, MOST_DESCRIPTORS = 1.0, 4
-FAULTS = """
-[[fault]]
-kind = "lost"
-at_frame = 80
-count = 3
-[[fault]]
-kind = "incomplete"
-at_frame = 160
-[[fault]]
-kind = "dark"
-at_frame = 240
-light = 1
-count = 8
-[[fault]]
-kind = "wrong_light"
-at_frame = 320
-count = 4
-value = 1.0
-[[fault]]
-kind = "trigger_stops"
-at_frame = 400
-value = 3.0
-[[fault]]
-kind = "encoder_jump"
-at_frame = 560
-value = -40.0
-[[fault]]
-kind = "device_lost"
-at_frame = 640
-value = 1.0
-[[fault]]
-kind = "crash"
-at_frame = 720
-"""
-_LINE = "import sys; from edge.cli import main; sys.argv[0] = 'foilsight'; main()"
 
 
-@dataclass
-class Service:
-    """The line in a process of its own, and what can be seen of it from outside."""
+def run(folder: Path, seconds: float) -> tuple[Service, int, list[Listener]]:
+    """The service after it was up for so many seconds, its exit code, and who listened: one without a pause, one with.
 
-    folder: Path
-    samples: list[tuple[int, float, float, int]] = field(default_factory=list)
-    starts: int = 0
-
-    def __post_init__(self) -> None:
-        (self.folder / "faults.toml").write_text(FAULTS)
-        (self.folder / "line.toml").write_text(
-            f'line = "soak"\n[camera]\ndevice = "simulated"\nring_mb = 16\n[camera.simulated]\nwidth_px = {WIDTH_PX}\n'
-            f'length_mm = 40\nrepeats = true\nframes_per_s = {FPS}\nfaults = "faults.toml"\n'
-            f'[events]\npublish = "tcp://127.0.0.1:{PUBLISH}"\nreplay = "tcp://127.0.0.1:{REPLAY}"\n'
-            f"[service]\nmetrics_port = {METRICS}\n"
-        )
-        self.start()
-
-    def start(self) -> None:
-        """As a service manager would."""
-        environment = {**os.environ, "STATE_DIRECTORY": str(self.folder), "OMP_WAIT_POLICY": "passive"}
-        command = [sys.executable, "-c", _LINE, "run", "--service", "--config", str(self.folder / "line.toml")]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, env=environment, stderr=log, stdout=log)
-        self.starts += 1
-
-    def sample(self) -> None:
-        """Note memory and descriptors, where it answers."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{METRICS}/metrics", timeout=2) as answer:
-                text = answer.read().decode()
-        except OSError:
-            return
-        values = dict(re.findall(r"^(foilsight_(?:resident_bytes|open_files)) (\S+)$", text, re.MULTILINE))
-        memory, files = float(values["foilsight_resident_bytes"]), int(values["foilsight_open_files"])
-        self.samples.append((self.starts, time.monotonic(), memory / 1e6, files))
-
-    def kill_camera(self) -> bool:
-        """SIGKILL to its camera process; whether there is one."""
-        children = Path(f"/proc/{self.process.pid}/task")
-        pids = {pid for task in children.iterdir() for pid in (task / "children").read_text().split()}
-        for pid in pids:
-            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(int(pid), signal.SIGKILL)
-                return True
-        return False
-
-    def fill_disk(self, full: bool) -> None:
-        """As if there were no room for any file to grow, or room again."""
-        _, hard = resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (4096 if full else hard, hard))
-
-    def kill(self) -> None:
-        """SIGKILL to the line, and start it again."""
-        self.process.kill()
-        self.process.wait()
-        self.start()
-
-    def stop(self) -> int:
-        """SIGTERM; its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(END_S)
-
-
-def run(folder: Path, seconds: float) -> tuple[Service, int, list[tuple[int, str]], int]:
-    """The service after so many seconds; its exit code, what was heard of it, and how often its camera was killed."""
-    heard: list[tuple[int, str]] = []
-    stop = threading.Event()
-
-    def listen() -> None:
-        endpoints = (f"tcp://127.0.0.1:{PUBLISH}", f"tcp://127.0.0.1:{REPLAY}")
-        with Subscriber(*endpoints, stop=stop) as events:
-            heard.extend(_noted(event) for event in events)
-
-    listening = threading.Thread(target=listen)
-    listening.start()
-    service, begun_s, killed, line_killed = Service(folder), time.monotonic(), 0, False
+    Time in which it starts does not count, and a line that does not come up is waited for no longer than `END_S`.
+    """
+    listeners = [Listener(), Listener(stalls_s=seconds / 2)]
+    service, up_s, seen_s = Service(folder), 0.0, time.monotonic()
+    faults = service.faults(seconds)
     try:
-        while (passed_s := time.monotonic() - begun_s) < seconds and service.process.poll() is None:
+        while up_s < seconds and service.process.poll() is None and time.monotonic() - seen_s < END_S:
             time.sleep(1.0)
             service.sample()
-            if passed_s > (killed + 1) * KILL_CAMERA_S:
-                killed += service.kill_camera()
-            if not line_killed and passed_s > seconds / 3:
-                line_killed = True
-                service.kill()
-            service.fill_disk(0 < passed_s - 2 * seconds / 3 < FULL_S)
+            if service.is_up:
+                now_s = time.monotonic()
+                up_s, seen_s = up_s + min(now_s - seen_s, 2.0), now_s
+                if faults and faults[0][0] < up_s:
+                    faults.pop(0)[1]()
         code = service.stop()
     finally:
         service.process.kill()
         service.process.wait()
-        stop.set()
-        listening.join()
-    return service, code, heard, killed
+        for listener in listeners:
+            listener.end()
+    return service, code, listeners
 
 
 def figures(folder: Path, seconds: float) -> dict[str, Any]:
     """Of one run."""
-    service, code, heard, killed = run(folder, seconds)
+    service, code, (listener, stalled) = run(folder, seconds)
+    heard = listener.heard
     with Outbox(folder / OUTBOX) as outbox:
         events = list(outbox.since(0))
     bodies = [event.body for event in events]
@@ -193,7 +81,10 @@ def figures(folder: Path, seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "exit_code": code,
         "line_starts": service.starts,
-        "camera_killed": killed,
+        "camera_killed": service.done["camera_killed"],
+        "swaps": len(service.models),
+        "swaps_untold": _swaps_untold(service.models, [event.model for event in events]),
+        "damaged_taken": service.done["damaged_taken"],
         "events": len(events),
         "rows": dict(rows),
         "rows_missing_or_twice": sum(after.from_row != before.to_row for before, after in pairwise(covered))
@@ -203,6 +94,8 @@ def figures(folder: Path, seconds: float) -> dict[str, Any]:
         "heard_lost": len(set(range(1, _last_heard(heard) + 1)) - set(seqs)),
         "heard_doubled": len(seqs) - len(set(seqs)),
         "heard_disordered": sum(after <= before for before, after in pairwise(seqs)),
+        "heard_late": len(stalled.heard),
+        "heard_late_wrong": _disorder(stalled.heard),
         "events_waited": sum(stream == "unwritten" for _, stream in heard),
         "unheard_at_the_end": len(events) - _last_heard(heard),
         "defects_doubled": len(ids) - len(set(ids)),
@@ -214,11 +107,16 @@ def figures(folder: Path, seconds: float) -> dict[str, Any]:
     }
 
 
-def _noted(item: Envelope | Gap) -> tuple[int, str]:
-    """Number and stream; a gap, and what the line could not write, by name."""
-    if isinstance(item, Gap):
-        return 0, "gap"
-    return item.seq, item.stream if item.seq else "unwritten"
+def _swaps_untold(models: list[str], told: list[str]) -> int:
+    """How many of the models that were ordered, one after the other, no event in their order is of."""
+    found = [model for model, _ in groupby(told)]
+    return sum(model not in found for model in models) + max(0, len(models) - len(found))
+
+
+def _disorder(heard: list[tuple[int, str]]) -> int:
+    """Events that were lost, doubled or out of order, up to the last that was heard."""
+    seqs = [seq for seq, _ in heard if seq]
+    return sum(seq != at for at, seq in enumerate(seqs, 1))
 
 
 def _last_heard(heard: list[tuple[int, str]]) -> int:
@@ -227,11 +125,14 @@ def _last_heard(heard: list[tuple[int, str]]) -> int:
 
 def wrong(found: dict[str, Any]) -> list[str]:
     """What must not be. Memory is judged by its slope only over ten minutes and more: before, it is still warming."""
-    zero = ("exit_code", "gaps_heard", "rows_missing_or_twice", "seq_gaps", "heard_lost", "heard_doubled",
-            "heard_disordered", "defects_doubled")  # fmt: skip
+    zero = ("exit_code", "swaps_untold", "damaged_taken", "gaps_heard", "heard_late_wrong",
+            "rows_missing_or_twice", "seq_gaps", "heard_lost", "heard_doubled", "heard_disordered",
+            "defects_doubled")  # fmt: skip
     complaints = [f"{name} is {found[name]}" for name in zero if found[name]]
     if not found["rows"].get("inspected"):
         complaints.append("nothing was inspected")
+    if not found["swaps"]:
+        complaints.append("no model was swapped")
     if "stopped" not in found["states"]:
         complaints.append("its end was not told")
     if found["seconds"] >= 600 and found["memory_slope_mb_per_h"] > MOST_SLOPE_MB_H:

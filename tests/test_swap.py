@@ -1,5 +1,7 @@
 """Model and calibration changed while web passes: which rows are whose, to the row, and a shadow that only counts."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -246,3 +248,22 @@ def test_objects_of_two_maps_are_counted_by_whether_they_meet() -> None:
     rules = msgspec.structs.replace(CONFIG.defects, default=type(CONFIG.defects.default)(min_area_mm2=9 * 0.05**2))
     compare = Comparison(["web", "dark", "bright"], rules, 0.05)
     assert compare(ClassMap(first, score, 0), ClassMap(second, score, 0)) == (1, 2, 2)
+
+
+LET_GO = """
+import os, signal, threading
+from edge.segmentation.model import load_model
+from edge.segmentation.openvino import OpenVinoBackend
+signal.signal(signal.SIGTERM, lambda *_: print("told to stop"))
+held = [OpenVinoBackend(load_model(None))]
+letting_go = threading.Thread(target=held.clear)
+letting_go.start()
+letting_go.join()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_line_that_has_let_go_of_a_model_can_still_be_told_to_stop() -> None:
+    """OpenVINO takes a stack for signals away from the thread that made a core when the core goes, wherever it goes."""
+    done = subprocess.run([sys.executable, "-c", LET_GO], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "told to stop\n")

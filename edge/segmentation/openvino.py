@@ -3,6 +3,7 @@
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from functools import cache
 from itertools import cycle
 from typing import Any, Literal
 
@@ -35,10 +36,9 @@ class OpenVinoBackend:
 
     def __init__(self, model: ModelFile, precision: Asked = "auto") -> None:
         self._model = model
-        self._core = _openvino().Core()
         self._requests: OrderedDict[tuple[int, ...], tuple[Any, Iterator[Answer]]] = OrderedDict()
         self._check(self._read())
-        self.precision: str = choose_precision(model, precision, cpu_has_bf16(self._core))
+        self.precision: str = choose_precision(model, precision, cpu_has_bf16())
         # Left alone, OpenVINO runs bfloat16 where the CPU can. What a quantised file leaves in float stays exact.
         hint = "bf16" if self.precision == "bf16" else "f32"
         self._compile = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
@@ -61,7 +61,7 @@ class OpenVinoBackend:
             network = self._read()
             try:
                 network.reshape(list(shape))
-                compiled = self._core.compile_model(network, "CPU", self._compile)
+                compiled = _core().compile_model(network, "CPU", self._compile)
                 request = compiled.create_infer_request()
             except RuntimeError as error:
                 raise self._failed(f"does not take a surface of {shape}", error) from error
@@ -75,7 +75,7 @@ class OpenVinoBackend:
 
     def _read(self) -> Any:
         try:
-            network = self._core.read_model(self._model.data, b"")
+            network = _core().read_model(self._model.data, b"")
         except RuntimeError as error:
             raise self._failed("cannot be read by OpenVINO", error) from error
         if self._model.info.precision == "int8":
@@ -120,9 +120,9 @@ def choose_precision(model: ModelFile, asked: Asked, has_bf16: bool) -> Precisio
     return asked
 
 
-def cpu_has_bf16(core: Any = None) -> bool:
+def cpu_has_bf16() -> bool:
     """Whether OpenVINO computes in bfloat16 on this CPU, rather than only accepting to."""
-    return "BF16" in (core or _openvino().Core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _fold_quantisers(network: Any) -> None:
@@ -156,6 +156,13 @@ def _compiled_precision(compiled: Any) -> str | None:
         return None
     ((most, _),) = counts.most_common(1)
     return "int8" if most in ("u8", "i8") else most
+
+
+@cache
+def _core() -> Any:
+    """The one of this process, for ever: the CPU plugin (2026.4) lends the thread that makes a core a stack for
+    signals, and unmaps it when the core goes, in whichever thread that is. The next signal then ends the process."""
+    return _openvino().Core()
 
 
 def _openvino() -> Any:
