@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import random
 import subprocess
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,10 @@ from edge.core.types import U8
 
 SHIM = Path(__file__).with_name("shim.h")
 COMPILE = ("g++", "-x", "c++", "-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unused-function")
+
+_LIBC = ctypes.CDLL(None)
+_LIBC.posix_memalign.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)
+_LIBC.free.argtypes = (ctypes.c_void_p,)
 
 
 def compiled(source: str, folder: Path, *flags: str) -> Path:
@@ -68,9 +73,13 @@ class FakeGpu:
             raise GpuError(f"the GPU failed (scripted, in {name})")
 
     def _new(self, size: int) -> U8:
-        memory = np.full(size + 64, 0xFF, np.uint8)  # as a float no number
-        skip = -memory.ctypes.data % 64
-        self._memory.append(memory[skip : skip + size])
+        """Just so many bytes: who goes beyond them is seen by a sanitizer."""
+        there = ctypes.c_void_p()
+        assert _LIBC.posix_memalign(ctypes.byref(there), 64, size) == 0
+        buffer = (ctypes.c_uint8 * size).from_address(there.value)
+        weakref.finalize(buffer, _LIBC.free, there)
+        self._memory.append(np.frombuffer(buffer, np.uint8))
+        self._memory[-1].fill(0xFF)  # as a float no number
         return self._memory[-1]
 
     def at(self, address: Address, size: int) -> U8:
