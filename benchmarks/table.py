@@ -46,6 +46,16 @@ def _throughput(found: Figures) -> Rows:
             )
 
 
+def _gate(found: Figures) -> Rows:
+    for density, ways in found.items():
+        off, on = ways["off"], ways["on"]
+        saved = off["network_px_per_web_px"] / on["network_px_per_web_px"]
+        yield (
+            f"gate on against gate off, {off['planted']:,} objects planted in {density} web with all optics",
+            f"{saved:.1f} times less through the network; {off['found']:,} found off, {on['found']:,} on",
+        )
+
+
 def _latency(found: Figures) -> Rows:
     at, run, fastest = found["latency_ms"], found["run"], found["fastest"]
     speed = run["speed_m_per_min"]
@@ -159,6 +169,7 @@ def _precision(found: Figures) -> Rows:
 ROWS: dict[str, Callable[[Figures], Rows]] = {
     "recall": _recall,
     "throughput": _throughput,
+    "gate": _gate,
     "latency": _latency,
     "scaling": _scaling,
     "memory": _memory,

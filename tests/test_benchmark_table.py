@@ -67,6 +67,12 @@ def test_only_what_stands_between_the_markers_of_the_readme_changes(
         writer.write_table()
 
 
+def test_what_the_gate_saves_and_misses_is_a_row_for_each_web(tmp_path: Path) -> None:
+    off = {"planted": 5010, "found": 4950, "network_px_per_web_px": 1.8}
+    keep(tmp_path, "gate", {"dense": {"off": off, "on": {**off, "found": 4948, "network_px_per_web_px": 0.9}}})
+    assert "| 2.0 times less through the network; 4,950 found off, 4,948 on |" in writer.table(tmp_path)
+
+
 def test_every_row_is_of_a_benchmark_that_there_is() -> None:
     assert all((BENCHMARKS / f"{name}.py").exists() for name in writer.ROWS)
     with pytest.raises(SystemExit, match="no benchmark is called nonsense"):
