@@ -54,8 +54,8 @@ class RecorderProcess:
 
     `bits` of a pixel as it is handed over; `ring_bytes` of shared memory for frames that wait to be written. Raises
     RecordingError where the file cannot be created. Whatever happens to the recorder later, `write` goes on returning:
-    what is not recorded is counted, and `problem` says why. Where the producer dies, the recorder writes what it was
-    given, and the index. Use it as a context manager.
+    what is not recorded is counted, and `problem` says why; `crashed`, where that is because its process ended without
+    a word. Where the producer dies, the recorder writes what it was given, and the index. Use it as a context manager.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class RecorderProcess:
         )
         self._process.start()
         theirs.close()
+        self.crashed = False
         self._problem: str | None = None
         self._stopping = False
         try:
@@ -145,7 +146,8 @@ class RecorderProcess:
             try:
                 self._problem = self._link.recv()
             except EOFError:
-                if self._process.exitcode != 0 or not self._stopping:
+                self.crashed = self._process.exitcode != 0 or not self._stopping
+                if self.crashed:
                     self._problem = (
                         f"{self._path}: the recorder ended before it was told to ({self._how_it_ended()}): "
                         "what it had written is kept, see foilsight recover"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from edge.recording.recorder_process import Recorded, RecorderProcess
 from edge.service.inspecting import Tell, Wishes, inspect_web
 from edge.service.line import Line
 from edge.service.progress import web_progress
+from edge.service.recordings import Recordings
 from edge.service.report import Report
 from edge.service.stopping import stop_when_asked
 
@@ -66,14 +68,6 @@ def _recorder(line: Line, config: Config, out: Path) -> RecorderProcess:
     return RecorderProcess(out, line.calibration, roll=config.roll, bits=8 if line.calibration.white < 256 else 16)
 
 
-def _write(frame: Frame, recorder: RecorderProcess, report: Callable[[str, str], None]) -> RecorderProcess | None:
-    """Record a frame; None where the recorder has ended."""
-    if recorder.write(frame) or recorder.problem is None:
-        return recorder
-    report("recording_ended", recorder.problem)
-    return None
-
-
 def live_frames(
     line: Line,
     config: Config,
@@ -86,8 +80,8 @@ def live_frames(
     """The camera's frames until told to stop, with what it had delivered by then; or until `length_mm` of web, the last
     frame being the first to show their end. `meet` is given the camera before its first frame.
 
-    With `out` those that have a position are recorded as well; where that ends early, say because the disk is full,
-    frames go on, and an alarm, `recording_ended`, says why. Raises RecordingError where the file cannot be created.
+    With `out` those that have a position are recorded as well, see `Recordings`. Raises RecordingError where the file
+    cannot be created.
     """
 
     def report(kind: str, detail: str) -> None:
@@ -96,12 +90,14 @@ def live_frames(
     left_mm = None if length_mm is None else length_mm - line.frame_mm
     first_mm: float | None = None
     with ExitStack() as stack:
-        recorder = None if out is None else stack.enter_context(_recorder(line, config, out))
+        recordings = None
+        if out is not None:
+            recordings = stack.enter_context(Recordings(out, partial(_recorder, line, config), report))
         camera = stack.enter_context(LiveCamera(config.camera, line.calibration, line.open_camera, report))
         meet(camera)
         for frame in chain(camera.frames(stop), camera.rest()):
-            if recorder is not None and math.isfinite(frame.encoder_mm):
-                recorder = _write(frame, recorder, report)
+            if recordings is not None and math.isfinite(frame.encoder_mm):
+                recordings.write(frame)
             yield frame
             first_mm = frame.encoder_mm if first_mm is None else first_mm
             if left_mm is not None and abs(frame.encoder_mm - first_mm) >= left_mm - 1e-6:

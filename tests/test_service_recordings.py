@@ -1,0 +1,73 @@
+"""The recording beside a line: a recorder that is killed is replaced, and what nobody recorded is told."""
+
+import multiprocessing
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from test_recording import calibration_of, frame_of
+
+from edge.core.errors import RecordingError
+from edge.recording.reader import Recording
+from edge.recording.recorder_process import RecorderProcess
+from edge.recording.recovery import recover
+from edge.service import recordings as module
+from edge.service.recordings import Recordings
+
+HEIGHT, WIDTH = 32, 48
+
+
+def kill_recorder() -> None:
+    (process,) = (child for child in multiprocessing.active_children() if child.name == "recorder")
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+
+def opened(path: Path, calls: list[Path]) -> RecorderProcess:
+    calls.append(path)
+    return RecorderProcess(path, calibration_of(HEIGHT, WIDTH))
+
+
+def test_where_a_recorder_is_killed_another_goes_on_and_every_frame_is_accounted_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_CRASHES", 2)
+    out, told, calls = tmp_path / "web.mcap", list[tuple[str, str]](), list[Path]()
+    frames = 0
+    with Recordings(out, partial(opened, calls=calls), lambda kind, detail: told.append((kind, detail))) as recordings:
+
+        def write_until(kinds: list[str]) -> None:
+            nonlocal frames
+            deadline_s = time.monotonic() + 60
+            while [kind for kind, _ in told] != kinds:
+                assert time.monotonic() < deadline_s, told
+                recordings.write(frame_of(frames, HEIGHT, WIDTH))
+                frames += 1
+                time.sleep(0.005)
+
+        recordings.write(frame_of(0, HEIGHT, WIDTH))
+        frames += 1
+        kill_recorder()
+        write_until(["recording_ended", "recording_back"])
+        for _ in range(20):
+            recordings.write(frame_of(frames, HEIGHT, WIDTH))
+            frames += 1
+        time.sleep(0.5)
+        kill_recorder()
+        write_until(["recording_ended", "recording_back", "recording_ended"])
+        recordings.write(frame_of(frames, HEIGHT, WIDTH))
+    assert calls == [out, tmp_path / "web-2.mcap"]
+    assert "SIGKILL" in told[0][1]
+    first = recover(out, tmp_path / "whole.mcap", lambda _: None)
+    missed = int(told[1][1].split(" frames are in none")[0].split()[-1])
+    second = next(iter(Recording(tmp_path / "web-2.mcap").frames()))
+    assert second.frame_id == frame_of(first.frames + missed, HEIGHT, WIDTH).frame_id
+
+
+def test_a_recording_that_cannot_begin_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match=r"web\.mcap"):
+        Recordings(tmp_path / "nowhere" / "web.mcap", partial(opened, calls=[]), lambda *_: None)
