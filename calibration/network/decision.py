@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from edge.core.errors import ConfigError
 from edge.core.types import F32, U8
 
-THRESHOLDS = np.arange(1, 10) / 10
-"""Probabilities tried."""
+THRESHOLDS = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+"""Probabilities tried: honest ones of what is hard to tell are low."""
 AREAS = np.append(np.unique(np.geomspace(1, 1 << 20, 64).round().astype(np.int64)), 1 << 40)
 """Smallest areas tried, in pixels; the last lets nothing pass."""
-UNDECIDED = (len(THRESHOLDS) // 2, 0)
+UNDECIDED = (7, 0)
 """Threshold and area of a class that the images do not hold."""
 LEAST_LOSS = 1e-6
 

@@ -134,7 +134,7 @@ def evaluation_text(found: Evaluation) -> str:
     lines.append(f"mean IoU of all classes: {_text(found.mean_iou)}")
     if found.clean_images_with_alarm is not None:
         share = f"{100 * found.clean_images_with_alarm:.1f} %"
-        lines.append(f"clean images with a pixel called defect: {share} of {found.clean_images}")
+        lines.append(f"clean images with an alarm: {share} of {found.clean_images}")
     lines.append(
         f"expected calibration error: {_text(found.expected_calibration_error)}, of pixels called defects "
         f"{_text(found.expected_calibration_error_of_defects)}"

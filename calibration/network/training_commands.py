@@ -242,7 +242,7 @@ def _channels(names: str) -> tuple[str, ...]:
 
 def _command(start: Path | None = None) -> str:
     """How a model is made: the command that runs, behind those that made the model it starts from."""
-    from edge.segmentation.model import load_model
+    from edge.segmentation.model import read_model
 
-    before = [] if start is None else [load_model(start).info.provenance.get("command", "an unknown command")]
+    before = [] if start is None else [read_model(start).info.provenance.get("command", "an unknown command")]
     return "; ".join([*before, "foilsight " + shlex.join(sys.argv[1:])])

@@ -129,13 +129,13 @@ def test_the_images_it_was_adjusted_on_raise_no_more_alarms_than_asked(trained: 
 
 
 def test_alarms_to_be_counted_on_clean_images_that_are_not_there_end_before_the_training(
-    tiles: Path, tmp_path: Path
+    trained: Path, tiles: Path, tmp_path: Path
 ) -> None:
     for kind in ("images", "masks"):
         shutil.copytree(tiles / kind / "tile1", tmp_path / kind / "tile1")
     shutil.copy(tiles / "classes.toml", tmp_path)
     with pytest.raises(DatasetError, match="no clean image"):
-        train_command(tmp_path / "m.onnx", data=str(tiles), validation=str(tmp_path), clean_alarms=0.05)
+        train_command(tmp_path / "m.onnx", data=str(tiles), validation=str(tmp_path), clean_alarms=0.05, start=trained)
     with pytest.raises(ConfigError, match="must be a share"):
         train_command(tmp_path / "m.onnx", clean_alarms=0.05)
 
