@@ -124,7 +124,7 @@ def another_model(folder: Path) -> Path:
 
 
 @pytest.mark.golden
-def test_a_line_is_swapped_to_the_row_and_stays_so(folder: Path) -> None:
+def test_a_line_is_swapped_to_the_row_and_stays_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, brighter = another_model(folder), folder / "brighter.zip"
     assert WEB.calibration.flat is not None
     replace(WEB.calibration, flat=WEB.calibration.flat * np.float32(1.02)).save(brighter)
@@ -152,10 +152,16 @@ def test_a_line_is_swapped_to_the_row_and_stays_so(folder: Path) -> None:
             assert time.monotonic() < deadline_s, shadow
             time.sleep(0.2)
         assert (shadow.only_live, shadow.only_shadow, shadow.problem) == (0, 0, "")
+        assert run_command(["swap", "--show"]) == 0
         standings.append(stood(give(folder, do="promote")))
 
     events = served(folder, 0, orders)
     assert [each.next_model + each.next_calibration for each in standings] == [""] * 5
+    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    at_work, since = standings[3].model[:12], standings[3].since_row["model"]
+    assert shown["model"] == f"{at_work}, since row {since}"
+    assert shown["shadow"].startswith(standings[4].model[:12])
+    assert shown["objects"].endswith(" both, 0 at work alone, 0 shadow alone")
     covered = [event for event in events if isinstance(event.body, Coverage)]
     assert covered[0].body.from_row == 0
     assert all(before.body.to_row == after.body.from_row for before, after in pairwise(covered))
