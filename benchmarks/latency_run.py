@@ -44,15 +44,17 @@ class Stamped(Inspection):
         self.frames: list[tuple[float, int, int]] = []
         self._sent: list[tuple[int, ...] | None] = []
         self._worked: dict[str, list[tuple[int, int]]] = {"segmentation": [], "defects": []}
+        self._hand_on = self._stages.send
+        self._stages.send = self._sending  # type: ignore[method-assign]
 
     def push(self, frame: Frame) -> None:
         self.frames.append((frame.encoder_mm, frame.exposed_ns, frame.light))
         super().push(frame)
 
-    def _send(self, passage: Passage) -> None:
-        stamps = self.frames[-1][1], passage.read_ns, time.monotonic_ns()
-        self._sent.append(stamps if passage.surface is not None else None)
-        super()._send(passage)
+    def _sending(self, slot: Passage) -> None:
+        stamps = self.frames[-1][1], slot.read_ns, time.monotonic_ns()
+        self._sent.append(stamps if slot.surface is not None else None)
+        self._hand_on(slot)
 
     def _took(self, stage: str, seconds: float) -> None:
         now_ns = time.monotonic_ns()
