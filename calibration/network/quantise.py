@@ -139,5 +139,5 @@ def _nncf():  # type: ignore[no-untyped-def]
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import nncf
 
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function would silence others' handlers as well
     return nncf
