@@ -218,7 +218,9 @@ class Registrar:
     def _registered(self, row_map: RowMap) -> Registered:
         self._next_row += row_map.slot.shape[1]
         self._free += [view.slot for view in self._views.release_before(self._next_row)]
-        return Registered(row_map, self._columns_per_row * (row_map.source_row - (self._calibration.height - 1) / 2))
+        shift = row_map.source_row - (self._calibration.height - 1) / 2
+        shift *= self._columns_per_row
+        return Registered(row_map, shift)
 
 
 def _correction(calibration: Calibration) -> tuple[F32, F32]:

@@ -56,7 +56,7 @@ class Ledger:
         self._open = _Verdict("uninspected", START)
         self._from_row = 0
         self._to_row = 0
-        self._passed_over = np.zeros(0, np.int32)  # pixels, of each row from _from_row on
+        self._passed_over = np.zeros(0, np.int32)  # pixels, of rows from _from_row on; of those beyond its end, none
         self._undecided: U8 = np.empty((0, -(-calibration.lights // 8)), np.uint8)
 
     def push(self, lights_seen: U8) -> None:
@@ -75,8 +75,9 @@ class Ledger:
         `lost` (rows,): those that were seen, and not decided, because of `why`. `passed_over_px` as in `ClassMap`, left
         out or empty for none.
         """
-        passed_over = np.zeros(rows, np.int32) if passed_over_px is None or not passed_over_px.size else passed_over_px
-        self._passed_over = np.concatenate([self._passed_over, passed_over])
+        if passed_over_px is not None and passed_over_px.any():
+            uncounted = np.zeros(self._to_row - self._from_row - len(self._passed_over), np.int32)
+            self._passed_over = np.concatenate([self._passed_over, uncounted, passed_over_px])
         records: list[Coverage] = []
         lights_seen, self._undecided = self._undecided[:rows], self._undecided[rows:]
         lost = np.zeros(len(lights_seen), np.bool_) if lost is None else lost

@@ -33,13 +33,13 @@ class SurfaceWatch:
 
     def push(self, surface: Surface) -> Iterator[Alarm]:
         """Look at the next strip; rows without a checksum count for nothing."""
-        residual = np.abs(
-            surface.residual[_EVERY_ROWS // 2 :: _EVERY_ROWS, :: max(1, surface.residual.shape[1] // _COLUMNS)]
-        )
+        every_columns = max(1, surface.residual.shape[1] // _COLUMNS)
+        residual = surface.residual[_EVERY_ROWS // 2 :: _EVERY_ROWS, ::every_columns]
         residual = residual[np.isfinite(residual)]
+        np.abs(residual, out=residual)
         if not residual.size:
             return
-        self._sum += float(np.median(residual)) * surface.rows
+        self._sum += float(np.median(residual, overwrite_input=True)) * surface.rows
         self._rows += surface.rows
         if self._rows * self._row_mm < STRETCH_MM:
             return
