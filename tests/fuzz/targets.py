@@ -294,7 +294,9 @@ def _opened(recovered: Path) -> Recording:
 @cache
 def _models() -> list[bytes]:
     info = load_model(None).info
-    plain = msgspec.structs.replace(info, channels=["normal_x"], classes=["background", "crack"], thresholds=[0.5])
+    plain = msgspec.structs.replace(
+        info, channels=["normal_x"], classes=["background", "crack"], thresholds=[0.5], gate=None
+    )
     return [model_of(info), model_of(msgspec.structs.replace(plain, accuracy={}, provenance={}))]
 
 
