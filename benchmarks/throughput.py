@@ -20,7 +20,6 @@ import json
 import os
 import sys
 import tempfile
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +126,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         source = load_model(options.model)
         model, is_int8 = source, options.precision == "int8"
         if is_int8:
-            with redirect_stdout(sys.stderr):  # NNCF tells its progress
-                model = load_model(quantised(source.path, Path(folder)))
+            model = load_model(quantised(source.path, Path(folder)))
         backend = OpenVinoBackend(model, "auto" if is_int8 else options.precision)
         webs = {}
         for density in DENSITIES:

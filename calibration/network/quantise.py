@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import msgspec
@@ -35,14 +36,15 @@ def quantise(model: ModelFile, patches: F32) -> onnx.ModelProto:
     if model.info.precision == "int8":
         raise ModelError(f"{model.path}: is already quantised: give the file it was made from")
     proto = onnx.load_from_string(model.data)
-    quantised = nncf.quantize(
-        proto,
-        nncf.Dataset(list(patches), lambda patch: {"surface": patch[None]}),
-        subset_size=len(patches),
-        preset=nncf.QuantizationPreset.PERFORMANCE,
-        ignored_scope=nncf.IgnoredScope(names=_behind_logits(proto.graph, model.path)),
-        advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True),
-    )
+    with redirect_stdout(sys.stderr):  # it tells its progress
+        quantised = nncf.quantize(
+            proto,
+            nncf.Dataset(list(patches), lambda patch: {"surface": patch[None]}),
+            subset_size=len(patches),
+            preset=nncf.QuantizationPreset.PERFORMANCE,
+            ignored_scope=nncf.IgnoredScope(names=_behind_logits(proto.graph, model.path)),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True),
+        )
     _make_signed(quantised.graph)
     onnx.checker.check_model(quantised)
     del quantised.metadata_props[:]
