@@ -8,6 +8,7 @@ A benchmark that fails leaves what was there.
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -39,7 +40,7 @@ def kept(name: str, options: list[str]) -> Kept:
     ran = subprocess.run([sys.executable, *command, "--json"], stdout=subprocess.PIPE, check=False)
     if ran.returncode:
         raise SystemExit(f"benchmarks.{name} ended with {ran.returncode}: nothing is kept")
-    return Kept(" ".join(["python", *command]), machine(), commit(), when, json.loads(ran.stdout))
+    return Kept(shlex.join(["python", *command]), machine(), commit(), when, json.loads(ran.stdout))
 
 
 def machine() -> str:

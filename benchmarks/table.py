@@ -90,7 +90,8 @@ def _normals(found: Figures) -> Rows:
 
 
 def _surface(found: Figures) -> Rows:
-    for case, words in (("row term", "5 % of it misled by a light"), ("clean web", "clean web")):
+    affected = f"{100 * found['strip']['affected']:g} % of it misled by a light"
+    for case, words in (("row term", affected), ("clean web", "clean web")):
         rivals = ", ".join(f"{times:.0f} times {rival}" for rival, times in found[case]["times"].items())
         yield (
             f"surface kernel, {words}",
@@ -161,8 +162,8 @@ def _recall(found: Figures) -> Rows:
 def _precision(found: Figures) -> Rows:
     for name, each in found.items():
         if name != "f32":
-            recall, precision = (100 * each[key] for key in ("recall_gained", "precision_gained"))
-            words = f"{recall:+.1f} points of recall, {precision:+.1f} of precision"
+            recall, precision = (round(100 * each[key], 2) + 0.0 for key in ("recall_gained", "precision_gained"))
+            words = f"{recall:+.2f} points of recall, {precision:+.2f} of precision"
             yield f"network in {name}", f"{each['times_f32']:.1f} times f32, {words}"
 
 
