@@ -113,11 +113,13 @@ class Views:
         row_map = self.decide(first_row, rows)
         web_rows = np.arange(first_row, end_row)
         to_centre = (lowest + highest) / 2 - web_rows  # of `newest`; of a frame to come no less
-        past_centre = row_map.source_row - (self.height - 1) / 2
-        past_centre *= self.transport_sign
-        nearer = (past_centre < to_centre - _ROUNDING) & (past_centre > -to_centre - _ROUNDING)
         out_of_reach = web_rows + 1 <= lowest + _ROUNDING
-        return row_map if (nearer | out_of_reach).all() else None
+        for source_row in row_map.source_row:
+            past_centre = self.transport_sign * (source_row - (self.height - 1) / 2)
+            nearer = (past_centre < to_centre - _ROUNDING) & (past_centre > -to_centre - _ROUNDING)
+            if not (nearer | out_of_reach).all():
+                return None
+        return row_map
 
     def _reachable(self, image_row: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Image rows that exist, or lie where all six taps exist."""
