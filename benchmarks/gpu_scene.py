@@ -11,8 +11,6 @@ from edge.pipeline.device_tables import Resident
 from edge.segmentation.model import ModelFile
 from edge.surface.cuda import ARGUMENTS, USUAL_BYTES, WINDOW, window
 
-SLOTS = 16
-
 
 def flat_calibration(rows: int, width: int) -> Calibration:
     """Four lamps in a cross at 60 degrees from the normal, with a flat field."""
