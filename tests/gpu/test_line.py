@@ -118,14 +118,24 @@ class Seen:
         return [body for body in self.bodies if isinstance(body, Coverage)]
 
 
+def wait_until_idle(inspection: Inspection) -> None:
+    deadline = time.monotonic() + 60
+    while inspection.strips_under_way and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert not inspection.strips_under_way
+
+
 def inspected(
-    frames: Sequence[Frame], calibration: Calibration, model: ModelFile, backend: Backend, config: Config = CONFIG
+    frames: Sequence[Frame], calibration: Calibration, model: ModelFile, backend: Backend, patiently: bool = False
 ) -> tuple[Seen, Inspection]:
+    """`patiently`: no frame comes before the GPU is through with the one before, so that each strip is asked after."""
     seen = Seen()
     watchers = Watchers(surface=[seen.look], classes=[seen.classify])
-    with Inspection(calibration, model.info, backend, config, seen.publish, watchers) as inspection:
+    with Inspection(calibration, model.info, backend, CONFIG, seen.publish, watchers) as inspection:
         for frame in frames:
             inspection.push(frame)
+            if patiently:
+                wait_until_idle(inspection)
         inspection.finish()
     return seen, inspection
 
@@ -168,8 +178,8 @@ def test_a_gpu_that_fails_under_a_line_leaves_web_uninspected_and_the_line_goes_
     on_gpu: Opener,
     gpus: list[FakeGpu],
 ) -> None:
-    backend = on_gpu({call: {"upload": 20, "enqueue": 4, "has_come": 7, "captured": 1}[call]})
-    seen, inspection = inspected(frames, web.calibration, model, backend)
+    backend = on_gpu({call: {"upload": 20, "enqueue": 4, "has_come": 3, "captured": 1}[call]})
+    seen, inspection = inspected(frames, web.calibration, model, backend, patiently=call == "has_come")
     assert backend.reopened == 1
     assert gpus[0].closed
     assert not gpus[1].calls["capture"], "who has failed is asked for nothing that the line can do without"
@@ -211,10 +221,7 @@ def test_what_is_through_is_told_though_no_frame_comes_any_more(
     with Inspection(web.calibration, model.info, on_gpu(), CONFIG, seen.publish) as inspection:
         for frame in frames:
             inspection.push(frame)
-        deadline = time.monotonic() + 60
-        while inspection.strips_under_way and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not inspection.strips_under_way
+        wait_until_idle(inspection)
         opened = [defect.id for defect in seen.defects if defect.phase == "opened"]
         assert opened, "the web stands still"
         inspection.finish()
