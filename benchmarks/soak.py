@@ -2,12 +2,13 @@
 
     python -m benchmarks.soak [--seconds 90] [--json]
 
-`foilsight run --service` inspects the simulated camera, which loses frames, is left dark, lit by the wrong lamp,
-stands, loses its device and takes its process down, all again after each restart. From outside its camera process is
-killed every 25 seconds, and its model swapped every ten, after a damaged one was offered. In every five minutes once
-the line itself is killed (SIGKILL) and started again, its clock steps back by an hour, it is held for three seconds, so
-that the ring runs over, and its disk is full for five seconds. A subscriber listens throughout; another takes one event
-and then nothing for half of the time.
+`foilsight run --service --record` inspects the simulated camera, which loses frames, is left dark, lit by the wrong
+lamp and by one that dies, stands, loses its device and takes its process down, all again after each restart. From
+outside its camera process is killed every 25 seconds, and its model swapped every ten, after a damaged one was offered.
+In every five minutes once its clock steps back by an hour, it is held for three seconds, so that the ring runs over,
+its disk is full for five seconds, and its recorder is killed; in those of the first half the line itself is killed
+(SIGKILL) and started again. A subscriber listens throughout; another takes one event and then nothing for half of the
+time.
 
 Exit code 1 where the ledger has a gap or says a row twice, an event was lost, doubled or out of order, a swap was not
 told or a damaged model taken, the line ended otherwise than asked to, or memory or descriptors grow.
@@ -38,8 +39,8 @@ def run(folder: Path, seconds: float) -> tuple[Service, int, list[Listener]]:
 
     Time in which it starts does not count, and a line that does not come up is waited for no longer than `END_S`.
     """
-    listeners = [Listener(), Listener(stalls_s=seconds / 2)]
     service, up_s, seen_s = Service(folder), 0.0, time.monotonic()
+    listeners = [Listener(service), Listener(service, stalls_s=seconds / 2)]
     faults = service.faults(seconds)
     try:
         while up_s < seconds and service.process.poll() is None and time.monotonic() - seen_s < END_S:
@@ -82,6 +83,8 @@ def figures(folder: Path, seconds: float) -> dict[str, Any]:
         "exit_code": code,
         "line_starts": service.starts,
         "camera_killed": service.done["camera_killed"],
+        "recorder_killed": service.done["recorder_killed"],
+        "recordings": len(list(folder.glob("web*.mcap"))),
         "swaps": len(service.models),
         "swaps_untold": _swaps_untold(service.models, [event.model for event in events]),
         "damaged_taken": service.done["damaged_taken"],

@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +24,6 @@ from edge.segmentation.model import SHIPPED_MODEL
 from edge.service.control import CONTROL, Answer, Order, ask
 
 FPS, WIDTH_PX = 40, 256
-PUBLISH, REPLAY, METRICS = 25580, 25581, 25582
 KILL_CAMERA_S, SWAP_S, CYCLE_S = 25.0, 10.0, 300.0
 END_S, FULL_S, HELD_S, CLOCK_BACK_S = 60.0, 5.0, 3.0, 3600.0
 FAULTS = """
@@ -48,6 +48,12 @@ value = 1.0
 kind = "trigger_stops"
 at_frame = 400
 value = 3.0
+[[fault]]
+kind = "lamp_dying"
+at_frame = 480
+light = 2
+count = 15
+value = 0.05
 [[fault]]
 kind = "encoder_jump"
 at_frame = 560
@@ -89,6 +95,7 @@ class Service:
     is_up: bool = False
     done: Counter[str] = field(default_factory=Counter)
     models: list[str] = field(default_factory=list)
+    ports: list[int] = field(default_factory=lambda: free_ports(3))
 
     def __post_init__(self) -> None:
         (self.folder / "faults.toml").write_text(FAULTS)
@@ -96,11 +103,12 @@ class Service:
         shipped = SHIPPED_MODEL.read_bytes()
         (self.folder / "damaged.onnx").write_bytes(shipped[: len(shipped) // 2])
         (self.folder / "another.onnx").write_bytes(shipped + _ANOTHER)
+        publish, replay, metrics = self.ports
         (self.folder / "line.toml").write_text(
             f'line = "soak"\n[camera]\ndevice = "simulated"\nring_mb = 4\n[camera.simulated]\nwidth_px = {WIDTH_PX}\n'
             f'length_mm = 40\nrepeats = true\nframes_per_s = {FPS}\nfaults = "faults.toml"\n'
-            f'[events]\npublish = "tcp://127.0.0.1:{PUBLISH}"\nreplay = "tcp://127.0.0.1:{REPLAY}"\n'
-            f"[service]\nmetrics_port = {METRICS}\n"
+            f'[events]\npublish = "tcp://127.0.0.1:{publish}"\nreplay = "tcp://127.0.0.1:{replay}"\n'
+            f"[service]\nmetrics_port = {metrics}\n"
         )
         self.start()
 
@@ -112,7 +120,8 @@ class Service:
             "OMP_WAIT_POLICY": "passive",
             "PYTHONFAULTHANDLER": "1",
         }
-        command = [sys.executable, "-c", _LINE, "run", "--service", "--config", str(self.folder / "line.toml")]
+        options = ["--service", "--record", str(self.folder / "web.mcap"), "--config", str(self.folder / "line.toml")]
+        command = [sys.executable, "-c", _LINE, "run", *options]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, env=environment, stderr=log, stdout=log)
         self.starts += 1
@@ -121,7 +130,7 @@ class Service:
     def sample(self) -> None:
         """Note memory and descriptors, where it answers, and whether it has begun to inspect."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{METRICS}/metrics", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[2]}/metrics", timeout=2) as answer:
                 text = answer.read().decode()
         except OSError:
             return
@@ -131,25 +140,36 @@ class Service:
         self.samples.append((self.starts, time.monotonic(), memory / 1e6, files))
 
     def faults(self, seconds: float) -> list[tuple[float, Callable[[], None]]]:
-        """What is done to it, and when; a line that is not up is let alone."""
+        """What is done to it, and when; a line that is not up is let alone. In the second half it itself is not killed,
+        so that its memory is seen for as long."""
+        cycle_s = min(seconds, CYCLE_S)
         often = [(each, at) for each, every_s in ((self.kill_camera, KILL_CAMERA_S), (self.swap, SWAP_S))
                  for at in np.arange(every_s, seconds, every_s)]  # fmt: skip
-        cycle_s = min(seconds, CYCLE_S)
-        once = [(self.kill, 1 / 3), (self.step_clock, 0.45), (self.hold, 0.55), (self.fill_disk, 2 / 3)]
+        once = [(self.kill, 1 / 3), (self.step_clock, 0.45), (self.hold, 0.55), (self.fill_disk, 2 / 3),
+                (self.kill_recorder, 0.85)]  # fmt: skip
         for begin_s in np.arange(0, seconds - cycle_s / 2, cycle_s):
-            often += [(each, begin_s + part * cycle_s) for each, part in once]
+            first = int(begin_s >= seconds / 2)
+            often += [(each, begin_s + part * cycle_s) for each, part in once[first:]]
             often.append((self.empty_disk, begin_s + 2 / 3 * cycle_s + FULL_S))
         return sorted(((at_s, each) for each, at_s in often), key=itemgetter(0))
 
     def kill_camera(self) -> None:
         """SIGKILL to its camera process, where there is one."""
+        self.done["camera_killed"] += self._kill_child(records=False)
+
+    def kill_recorder(self) -> None:
+        """SIGKILL to its recorder, where there is one."""
+        self.done["recorder_killed"] += self._kill_child(records=True)
+
+    def _kill_child(self, records: bool) -> bool:
         children = Path(f"/proc/{self.process.pid}/task")
         pids = {pid for task in children.iterdir() for pid in (task / "children").read_text().split()}
         for pid in pids:
-            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            is_ours = b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            if is_ours and records == _is_recorder(pid):
                 os.kill(int(pid), signal.SIGKILL)
-                self.done["camera_killed"] += 1
-                return
+                return True
+        return False
 
     def swap(self) -> None:
         """Another model and the shipped one in turn, where the line takes orders; before, a damaged one."""
@@ -204,10 +224,26 @@ class Service:
         return self.process.wait(END_S)
 
 
+def free_ports(count: int) -> list[int]:
+    """Of this machine's own address, free a moment ago."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def _is_recorder(pid: str) -> bool:
+    """Whether a process has a recording open."""
+    opened = (each.readlink() for each in Path(f"/proc/{pid}/fd").iterdir())
+    return any(file.suffix == ".mcap" for file in opened)
+
+
 @dataclass
 class Listener:
-    """Hears all events from the first on; takes one, and then none for `stalls_s`."""
+    """Hears all events of a line from the first on; takes one, and then none for `stalls_s`."""
 
+    service: Service
     stalls_s: float = 0.0
     heard: list[tuple[int, str]] = field(default_factory=list)
 
@@ -217,8 +253,8 @@ class Listener:
         self._thread.start()
 
     def _listen(self) -> None:
-        endpoints = (f"tcp://127.0.0.1:{PUBLISH}", f"tcp://127.0.0.1:{REPLAY}")
-        with Subscriber(*endpoints, stop=self._stop) as events:
+        publish, replay, _ = (f"tcp://127.0.0.1:{port}" for port in self.service.ports)
+        with Subscriber(publish, replay, stop=self._stop) as events:
             for event in events:
                 self.heard.append(_noted(event))
                 if len(self.heard) == 1:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from functools import partial
@@ -15,7 +16,7 @@ from edge.recording.reader import Recording
 from edge.recording.recorder_process import RecorderProcess
 from edge.recording.recovery import recover
 from edge.service import recordings as module
-from edge.service.recordings import Recordings
+from edge.service.recordings import Recordings, next_free
 
 HEIGHT, WIDTH = 32, 48
 
@@ -66,6 +67,30 @@ def test_where_a_recorder_is_killed_another_goes_on_and_every_frame_is_accounted
     missed = int(told[1][1].split(" frames are in none")[0].split()[-1])
     second = next(iter(Recording(tmp_path / "web-2.mcap").frames()))
     assert second.frame_id == frame_of(first.frames + missed, HEIGHT, WIDTH).frame_id
+
+
+def test_a_recorder_that_nothing_is_left_for_ends_the_recording_alone(tmp_path: Path) -> None:
+    told, most = list[tuple[str, str]](), resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Recordings(tmp_path / "web.mcap", partial(opened, calls=[]), lambda *what: told.append(what)) as recordings:
+        kill_recorder()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, most[1]))
+        try:
+            deadline_s = time.monotonic() + 60
+            while len(told) < 2 and time.monotonic() < deadline_s:
+                recordings.write(frame_of(0, HEIGHT, WIDTH))
+                time.sleep(0.005)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert [kind for kind, _ in told] == ["recording_ended", "recording_ended"]
+    assert "File too large" in told[1][1]
+
+
+def test_a_service_that_is_started_again_records_in_the_next_file(tmp_path: Path) -> None:
+    out = tmp_path / "web.mcap"
+    assert next_free(out) == out
+    for name in ("web.mcap", "web-2.mcap", "web-4.mcap"):
+        (tmp_path / name).touch()
+    assert next_free(out) == tmp_path / "web-3.mcap"
 
 
 def test_a_recording_that_cannot_begin_is_refused(tmp_path: Path) -> None:

@@ -74,19 +74,24 @@ class RecorderProcess:
             [("fields", _FIELDS), ("pixels", self._pixels, (calibration.height, calibration.width))], align=True
         )
         count = max(2, ring_bytes // slot.itemsize)
-        self._ring = _Ring(
-            slot,
-            spawn.RawArray("B", count * slot.itemsize),
-            spawn.RawArray("q", 3),
-            spawn.Semaphore(count),
-            spawn.Semaphore(0),
-        )
-        self._slots = self._ring.slots()
-        self._link, theirs = spawn.Pipe(duplex=False)
-        self._process = spawn.Process(
-            target=_record, args=(self._ring, theirs, path, calibration, roll), name="recorder", daemon=True
-        )
-        self._process.start()
+        try:
+            self._ring = _Ring(
+                slot,
+                spawn.RawArray("B", count * slot.itemsize),
+                spawn.RawArray("q", 3),
+                spawn.Semaphore(count),
+                spawn.Semaphore(0),
+            )
+            self._slots = self._ring.slots()
+            self._link, theirs = spawn.Pipe(duplex=False)
+            self._process = spawn.Process(
+                target=_record, args=(self._ring, theirs, path, calibration, roll), name="recorder", daemon=True
+            )
+            self._process.start()
+        except OSError as error:
+            raise RecordingError(
+                f"{path}: the recorder cannot be started ({error.strerror}): free memory and /dev/shm"
+            ) from error
         theirs.close()
         self.crashed = False
         self._problem: str | None = None

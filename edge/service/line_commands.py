@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from edge.core.config import load_config
 from edge.service.answering import EXIT_DONE, print_json
-from edge.service.options import ConfigFile, Json, RequireGpu, require, settings_of
+from edge.service.options import ConfigFile, Json, RequireGpu, settings_of
 
 
 def run(
@@ -39,7 +39,8 @@ def run(
         Run for months, as a service: no report, but health, metrics and a log; started again, it goes on where it was
         on the web. Events are kept in STATE_DIRECTORY.
     record
-        Recording to write besides (MCAP), not for a service; where it cannot go on, inspection does.
+        Recording to write besides (MCAP); where it cannot go on, inspection does. A service that finds the file there
+        writes NAME-2.mcap, NAME-3.mcap and so on, and deletes none.
     """
     from edge.service.line import configured_line
 
@@ -47,9 +48,8 @@ def run(
     if service:
         from edge.service.serving import serve
 
-        require(record is None, "--record", "left out with --service")
         with configured_line(settings, quiet=True) as line:
-            serve(line, settings, length_mm)
+            serve(line, settings, length_mm, record)
         return EXIT_DONE
 
     from edge.service.report import print_report

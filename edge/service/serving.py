@@ -32,6 +32,7 @@ from edge.service.line import Line
 from edge.service.logging import service_log
 from edge.service.metrics import CAUSES, Metrics, MetricsServer
 from edge.service.notify import ServiceManager
+from edge.service.recordings import next_free
 from edge.service.report import OUTBOX
 from edge.service.resuming import Resumption, last_place
 from edge.service.run import live_frames
@@ -44,8 +45,9 @@ from edge.service.watch import Watch
 KEPT_EVERY_S = 1.0
 
 
-def serve(line: Line, config: Config, length_mm: float | None = None) -> None:
-    """Inspect what the camera sees until ctrl-C, SIGTERM, or `length_mm` of web, and tell of it.
+def serve(line: Line, config: Config, length_mm: float | None = None, out: Path | None = None) -> None:
+    """Inspect what the camera sees until ctrl-C, SIGTERM, or `length_mm` of web, and tell of it; with `out`, record it
+    as well, in the next file that is free.
 
     A line that is started again goes on where it was on the web. Raises FoilsightError where it cannot start; later
     troubles of camera or disk are alarms, states of its health, and gaps in the ledger.
@@ -62,7 +64,7 @@ def serve(line: Line, config: Config, length_mm: float | None = None) -> None:
         stop = stack.enter_context(stop_when_asked())
         running = Running(line, config, folder, manager, log, stack)
         try:
-            running.run(stop, length_mm)
+            running.run(stop, length_mm, None if out is None else next_free(out))
         except BaseException as error:
             running.end(f"{type(error).__name__}: {error}")
             raise
@@ -121,8 +123,8 @@ class Running:
             "starting", roll=config.roll, from_mm=place.covered_rows * self._inspection.axes.row_mm, state=str(folder)
         )
 
-    def run(self, stop: threading.Event, length_mm: float | None) -> None:
-        """Inspect until told to stop; then what is left, and close the roll."""
+    def run(self, stop: threading.Event, length_mm: float | None, out: Path | None) -> None:
+        """Inspect, and record in `out`, until told to stop; then what is left, and close the roll."""
         with Watch(self._health, self._manager, self._sight, self._tell_status, self._keep) as watch:
 
             def stopped() -> bool:
@@ -132,7 +134,7 @@ class Running:
                     watch.stop()
                 return stop.is_set()
 
-            frames = live_frames(self._line, self._config, self._hear, stopped, length_mm, meet=self._meet)
+            frames = live_frames(self._line, self._config, self._hear, stopped, length_mm, out, self._meet)
             with closing(frames):
                 for frame in frames:
                     self._push(frame)
