@@ -8,8 +8,9 @@
     python3 /opt/foilsight/current/deploy/install.py --uninstall
 
 A release is a virtual environment under /opt/foilsight/releases, named by its version and a digest of its contents;
-`current` links to the one that runs, `previous` to the one before. Units come from the release, so that both go back
-together. Running services are started anew with a new release; where one does not come up, the old release goes on.
+`current` links to the one that runs, and /usr/local/bin/foilsight to its command, `previous` to the one before. Units
+come from the release, so that both go back together. Running services are started anew with a new release; where one
+does not come up, the old release goes on.
 What stands already is left alone: a second run changes nothing. Exit code 1: nothing was changed, or it was undone.
 """
 
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from installing.machine import ROOT, SERVICES, InstallError, Places, exists, said, systemctl, target  # noqa: E402
 from installing.parts import (  # noqa: E402
     Boot,
+    Command,
     Configuration,
     Current,
     Folders,
@@ -55,7 +57,8 @@ def install(places: Places, options: argparse.Namespace) -> int:
     parts: list[Part] = [release, User(places, deploy), Folders(places), Configuration(places, deploy)]
     if places.booted and not options.cold:
         parts.append(Kernels(places, release.path))
-    parts += [Current(places, release.path), Units(places, deploy), Boot(places), OldReleases(places, release.path)]
+    parts += [Current(places, release.path), Units(places, deploy), Command(places), Boot(places)]
+    parts.append(OldReleases(places, release.path))
     return settle(parts, options.check)
 
 
@@ -72,6 +75,7 @@ def uninstall(places: Places, options: argparse.Namespace) -> int:
     unit_files = sorted(places.units.glob("foilsight*"))
     wants = places.root / "etc/systemd/system"
     links = [*wants.glob("*.wants/foilsight.target"), *wants.glob("foilsight.target.wants/*")]
+    links += [places.command] if Command(places).is_ours() else []
     gone = [path for path in (places.home, places.cache, places.sysusers, *unit_files, *links) if exists(path)]
     for path in gone:
         print(f"{'would remove' if options.check else 'removing'}: {path}", flush=True)

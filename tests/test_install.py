@@ -88,6 +88,7 @@ def test_installing_twice_changes_nothing(
     assert installer.main([str(source), f"--root={image}"]) == 0
     once = tree(image)
     assert (image / "usr/local/lib/systemd/system/foilsight@.service").exists()
+    assert once["usr/local/bin/foilsight"] == "/opt/foilsight/current/bin/foilsight"
     assert (image / "etc/foilsight").stat().st_mode & 0o777 == 0o750
     capsys.readouterr()
     assert installer.main([str(source), f"--root={image}"]) == 0
@@ -97,6 +98,8 @@ def test_installing_twice_changes_nothing(
 
 
 def test_what_a_person_wrote_is_never_touched(installer: ModuleType, image: Path, tmp_path: Path) -> None:
+    (image / "usr/local/bin").mkdir(parents=True)
+    mine = program(image / "usr/local/bin/foilsight", "echo mine\n")
     (image / "etc/foilsight").mkdir()
     (image / "etc/foilsight/coater.toml").write_text("line = 'mine'\n")
     assert installer.main([str(checkout(tmp_path / "one", "1.0")), f"--root={image}"]) == 0
@@ -104,6 +107,13 @@ def test_what_a_person_wrote_is_never_touched(installer: ModuleType, image: Path
     assert installer.main(["--uninstall", f"--root={image}"]) == 0
     assert (image / "etc/foilsight/coater.toml").read_text() == "line = 'mine'\n"
     assert not (image / "opt/foilsight").exists()
+    assert mine.read_text().endswith("echo mine\n")
+
+
+def test_what_was_installed_goes_altogether(installer: ModuleType, image: Path, tmp_path: Path) -> None:
+    assert installer.main([str(checkout(tmp_path / "one", "1.0")), f"--root={image}"]) == 0
+    assert installer.main(["--uninstall", f"--root={image}"]) == 0
+    assert tree(image).keys() == {"etc/passwd", "etc/group", "etc/foilsight/cam1.toml"}
 
 
 def test_an_upgrade_goes_back_and_forth_with_its_units(installer: ModuleType, image: Path, tmp_path: Path) -> None:

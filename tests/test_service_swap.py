@@ -21,13 +21,14 @@ from rendered_camera import RenderedCamera
 
 from edge.cli import run_command
 from edge.core.config import AssemblyConfig, CameraConfig, Config, EventsConfig, ServiceConfig
-from edge.core.errors import EventsError
+from edge.core.errors import ConfigError, EventsError
 from edge.core.types import Coverage, Defect, Frame, Status
 from edge.events import Envelope, EventWriter, Outbox
 from edge.pipeline.ledger import END, START
 from edge.segmentation.model import SHIPPED_MODEL
-from edge.service.control import CONTROL, MOST_BYTES, Answer, ControlServer, Order, Standing, ask
+from edge.service.control import CONTROL, MOST_BYTES, Answer, ControlServer, Files, Order, Standing, ask
 from edge.service.line import Line
+from edge.service.metrics import open_files
 from edge.service.report import OUTBOX
 from edge.service.resuming import PLACE, Place
 from edge.service.serving import serve
@@ -38,6 +39,7 @@ from edge.simulation.web import RenderedWeb
 
 WEB = StrobedCamera(RenderedWeb(83, 256, DENSE), 40.0)
 LAP_MM = 40.0
+WITHOUT_ITS_FILE = b'{"do":"swap","model":"/etc/foilsight/new.onnx"}'
 
 
 class EndlessCamera(RenderedCamera):
@@ -140,6 +142,7 @@ def test_a_line_is_swapped_to_the_row_and_stays_so(folder: Path, capsys: pytest.
         assert refused.refused == f"{narrow}: width is 128, that of the calibration at work 256"
         assert refused.standing == first
         assert "nothing to go back to" in give(folder, do="back").refused
+        assert "did not come with the order" in sent(folder / "state" / CONTROL, WITHOUT_ITS_FILE).refused
         standings.append(first)
         standings.append(stood(give(folder, do="swap", model=str(model))))
         model.unlink()  # the line has its own
@@ -216,8 +219,8 @@ def test_events_that_wait_for_the_disk_keep_the_model_they_are_of(tmp_path: Path
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Path]:
-    def obey(order: Order) -> Answer:
-        return Answer(refused=order.model)
+    def obey(order: Order, files: Files) -> Answer:
+        return Answer(refused=" ".join(f"{name} {os.pread(file, 100, 0).decode()}" for name, file in files.items()))
 
     serving = ControlServer(tmp_path / CONTROL, obey)
     yield tmp_path / CONTROL
@@ -233,7 +236,24 @@ def sent(path: Path, data: bytes) -> Answer:
 
 def test_orders_are_taken_from_the_lines_own_user_only(server: Path) -> None:
     assert stat.S_IMODE(server.stat().st_mode) == 0o600
-    assert ask(server, Order(do="swap", model="/x.onnx")).refused == "/x.onnx"
+    assert ask(server, Order(do="show")).refused == ""
+
+
+def test_files_come_opened_with_their_order_and_are_closed_behind_it(server: Path, tmp_path: Path) -> None:
+    model, calibration = tmp_path / "new.onnx", tmp_path / "new.zip"
+    model.write_text("weights")
+    calibration.write_text("lights")
+    both = Order(do="swap", model=str(model), calibration=str(calibration))
+    before = open_files()
+    for _ in range(5):
+        assert ask(server, both).refused == f"{model} weights {calibration} lights"
+    assert sent(server, msgspec.json.encode(both)).refused == ""  # named, and not handed over
+    deadline_s = time.monotonic() + 20
+    while open_files() > before:
+        assert time.monotonic() < deadline_s, "descriptors are left open"
+        time.sleep(0.01)
+    with pytest.raises(ConfigError, match=r"gone\.onnx: cannot be read \(No such file"):
+        ask(server, Order(do="shadow", model=str(tmp_path / "gone.onnx")))
 
 
 @pytest.mark.parametrize(
@@ -260,11 +280,11 @@ def test_whoever_connects_and_says_nothing_is_not_waited_for(server: Path, monke
 
 def test_two_lines_do_not_take_orders_in_one_place_but_a_dead_one_makes_way(server: Path, tmp_path: Path) -> None:
     with pytest.raises(EventsError, match=r"orders cannot be taken there \(Address already in use\)"):
-        ControlServer(server, lambda order: Answer())
+        ControlServer(server, lambda order, files: Answer())
     left = tmp_path / "left.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dead:
         dead.bind(str(left))
-    ControlServer(left, lambda order: Answer()).close()
+    ControlServer(left, lambda order, files: Answer()).close()
     assert not left.exists()
 
 

@@ -23,6 +23,7 @@ class Places:
         self.root = root
         self.home = root / "opt/foilsight"
         self.releases, self.current, self.previous = (self.home / n for n in ("releases", "current", "previous"))
+        self.command = root / "usr/local/bin/foilsight"
         self.units = root / "usr/local/lib/systemd/system"
         self.sysusers = root / "usr/local/lib/sysusers.d/foilsight.conf"
         self.config = root / "etc/foilsight"

@@ -14,6 +14,7 @@ from installing.machine import (
     InstallError,
     Places,
     copy,
+    exists,
     link,
     number_of,
     running_services,
@@ -150,6 +151,26 @@ class Units:
             copy(wanted, there)
         if self.places.booted:
             systemctl("daemon-reload")
+
+
+COMMAND = Path("/opt/foilsight/current/bin/foilsight")
+
+
+class Command:
+    """`foilsight` in a shell, that of the release which runs; what else is called so there is left alone."""
+
+    def __init__(self, places: Places) -> None:
+        self.link = places.command
+
+    def missing(self) -> str | None:
+        return None if exists(self.link) else f"{self.link} leads to {COMMAND}"
+
+    def change(self) -> None:
+        self.link.parent.mkdir(parents=True, exist_ok=True)
+        self.link.symlink_to(COMMAND)
+
+    def is_ours(self) -> bool:
+        return self.link.is_symlink() and self.link.readlink() == COMMAND
 
 
 class Boot:

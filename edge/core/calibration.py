@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from edge.core.errors import CalibrationError
 from edge.core.photometry import MIN_SINGULAR_VALUE
-from edge.core.reading import one_line, read_file
+from edge.core.reading import one_line, read_file, read_opened
 
 SCHEMA = 1
 MAX_FILE_BYTES = 2 << 30
@@ -247,6 +247,11 @@ class Calibration:
     def load(cls, path: Path) -> "Calibration":
         """Read a calibration file. Raises CalibrationError."""
         return cls.from_bytes(read_file(path, MAX_FILE_BYTES, CalibrationError), str(path))
+
+    @classmethod
+    def load_opened(cls, file: int, name: Path) -> "Calibration":
+        """As `load`, of a file that somebody else has opened: a descriptor, and what errors call it."""
+        return cls.from_bytes(read_opened(file, name, MAX_FILE_BYTES, CalibrationError), str(name))
 
     def save(self, path: Path) -> None:
         """Write the calibration file."""

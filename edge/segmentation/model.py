@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from edge.core.config import DefectsConfig
 from edge.core.errors import ModelError
-from edge.core.reading import one_line, read_file
+from edge.core.reading import one_line, read_file, read_opened
 from edge.segmentation.onnx_metadata import read_metadata
 from edge.segmentation.surface_channels import CHANNELS
 
@@ -129,7 +129,24 @@ class ModelFile:
 
 def load_model(path: Path | None) -> ModelFile:
     """Read a model file for the line; None gives the shipped one. Raises ModelError, also for one of photographs."""
-    model = read_model(SHIPPED_MODEL if path is None else path)
+    return _for_the_line(read_model(SHIPPED_MODEL if path is None else path))
+
+
+def load_opened_model(file: int, name: Path) -> ModelFile:
+    """As `load_model`, of a file that somebody else has opened: a descriptor, and what errors call it."""
+    return _for_the_line(_parsed(read_opened(file, name, MAX_FILE_BYTES, ModelError), name))
+
+
+def read_model(path: Path) -> ModelFile:
+    """Read any model file, whatever its channels are called. Raises ModelError."""
+    return _parsed(read_file(path, MAX_FILE_BYTES, ModelError), path)
+
+
+def _parsed(data: bytes, path: Path) -> ModelFile:
+    return ModelFile(path=path, info=_read_info(data, path), digest=hashlib.sha256(data).hexdigest(), data=data)
+
+
+def _for_the_line(model: ModelFile) -> ModelFile:
     for name in model.info.channels:
         if name not in CHANNELS:
             raise ModelError(
@@ -137,12 +154,6 @@ def load_model(path: Path | None) -> ModelFile:
                 f"({', '.join(CHANNELS)}): judge it with `foilsight evaluate --data`, train another for the line"
             )
     return model
-
-
-def read_model(path: Path) -> ModelFile:
-    """Read any model file, whatever its channels are called. Raises ModelError."""
-    data = read_file(path, MAX_FILE_BYTES, ModelError)
-    return ModelFile(path=path, info=_read_info(data, path), digest=hashlib.sha256(data).hexdigest(), data=data)
 
 
 def _read_info(data: bytes, path: Path) -> ModelInfo:

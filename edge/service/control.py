@@ -2,21 +2,24 @@
 
 One JSON object there, one back, as datagrams of a connection (SOCK_SEQPACKET). The file lies in the line's state
 folder, is the line's user's own (0600), and is no address of the events.
+
+Files that an order names come with it, opened by whoever gives it: a service sees neither their folders nor what only
+that person may read.
 """
 
 import os
 import socket
 import stat
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from edge.core.errors import EventsError
+from edge.core.errors import ConfigError, EventsError
 from edge.core.reading import is_file_name, one_line
 
 CONTROL = "control.sock"
@@ -25,8 +28,11 @@ _PATIENCE_S = 2.0
 """Whoever connects and says nothing is not waited for."""
 _POLL_S = 0.2
 _LONGEST_ADDRESS = 107
+_MOST_FILES = 2
 
 FileName = Annotated[str, Meta(max_length=1024)]
+Files = Mapping[str, int]
+"""Descriptors of the files that came with an order, by the names it has for them."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,6 +44,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     model: FileName = ""
     calibration: FileName = ""
     version: Literal[1] = 1
+
+    @property
+    def names(self) -> list[str]:
+        """Of the files that come with it, in their order."""
+        return [name for name in (self.model, self.calibration) if name]
 
 
 class Comparing(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,14 +85,17 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     version: Literal[1] = 1
 
 
-def answered(data: bytes, obey: Callable[[Order], Answer]) -> bytes:
-    """The answer to a message, whatever it holds."""
+Obey = Callable[[Order, Files], Answer]
+
+
+def answered(data: bytes, files: Sequence[int], obey: Obey) -> bytes:
+    """The answer to a message, whatever it holds and whatever came with it."""
     try:
         order = msgspec.json.decode(data, type=Order)
-        for name in filter(None, (order.model, order.calibration)):
+        for name in order.names:
             if not (is_file_name(name) and name.startswith("/")):
                 raise ValueError(f"{one_line(name)!r} is not the absolute name of a file")
-        return msgspec.json.encode(obey(order))
+        return msgspec.json.encode(obey(order, dict(zip(order.names, files, strict=False))))
     except (ValueError, RecursionError) as error:  # of msgspec, or no UTF-8
         return msgspec.json.encode(Answer(refused=f"not an order: {one_line(error)}"))
 
@@ -93,7 +107,7 @@ class ControlServer:
     behind by a line that was killed is replaced. Raises EventsError where there is no listening there.
     """
 
-    def __init__(self, path: Path, obey: Callable[[Order], Answer]) -> None:
+    def __init__(self, path: Path, obey: Obey) -> None:
         self._path, self._obey = path, obey
         self._ending = threading.Event()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -123,12 +137,18 @@ class ControlServer:
                 connection, _ = self._socket.accept()
                 with connection, suppress(OSError):  # whoever has gone gets no answer
                     connection.settimeout(_PATIENCE_S)
-                    connection.send(self._answer(connection.recv(MOST_BYTES + 1)))
+                    self._answer(connection)
 
-    def _answer(self, data: bytes) -> bytes:
-        if len(data) > MOST_BYTES:
-            return msgspec.json.encode(Answer(refused=f"not an order: more than {MOST_BYTES} bytes"))
-        return answered(data, self._obey)
+    def _answer(self, connection: socket.socket) -> None:
+        data, files, *_ = socket.recv_fds(connection, MOST_BYTES + 1, _MOST_FILES)
+        try:
+            if len(data) > MOST_BYTES:
+                connection.send(msgspec.json.encode(Answer(refused=f"not an order: more than {MOST_BYTES} bytes")))
+            else:
+                connection.send(answered(data, files, self._obey))
+        finally:
+            for file in files:
+                os.close(file)
 
 
 def _clear(path: Path) -> None:
@@ -143,17 +163,29 @@ def _clear(path: Path) -> None:
 
 
 def ask(path: Path, order: Order, patience_s: float = 300.0) -> Answer:
-    """Give an order to the line that listens at `path`. Raises EventsError where none does, or what answers is none."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+    """Give an order, with the files it names, to the line that listens at `path`.
+
+    Raises ConfigError where a file cannot be opened, EventsError where no line listens, or what answers is none.
+    """
+    with ExitStack() as stack:
+        files = [_opened(name, stack) for name in order.names]
+        try:
+            connection = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
             connection.settimeout(patience_s)
             connection.connect(str(path))
-            connection.send(msgspec.json.encode(order))
+            socket.send_fds(connection, [msgspec.json.encode(order)], files)
             return msgspec.json.decode(connection.recv(1 << 20), type=Answer)
+        except OSError as error:
+            raise EventsError(
+                f"{path}: no line takes orders there ({error.strerror or error}): is it running as a service, with "
+                "this configuration, and are you its user, or root?"
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise EventsError(f"{path}: not a Foilsight line ({one_line(error)})") from error
+
+
+def _opened(name: str, stack: ExitStack) -> int:
+    try:
+        return stack.enter_context(Path(name).open("rb")).fileno()
     except OSError as error:
-        raise EventsError(
-            f"{path}: no line takes orders there ({error.strerror or error}): is it running as a service, with this "
-            "configuration and STATE_DIRECTORY, and are you its user, or root?"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise EventsError(f"{path}: not a Foilsight line ({one_line(error)})") from error
+        raise ConfigError(f"{name}: cannot be read ({error.strerror})") from error

@@ -9,7 +9,7 @@ from edge.core.config import load_config
 from edge.core.errors import ConfigError, FoilsightError
 from edge.service.answering import EXIT_DONE, print_json
 from edge.service.control import CONTROL, Order, Standing, ask
-from edge.service.folders import state_folder
+from edge.service.folders import state_folder_of
 from edge.service.options import ConfigFile, Json
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -30,9 +30,9 @@ def swap(
 ) -> int:
     """Change model or calibration while the line runs, from the next strip on; without any, say what is at work.
 
-    The line reads the files itself, as its own user: a service sees neither /home nor /tmp. What is damaged, or of
-    another camera, scale or set of classes, is refused, and the old one goes on. What is at work outlives a restart,
-    until the configuration names another.
+    Files lie wherever you can read them: the line keeps a copy. What is damaged, or of another camera, scale or set of
+    classes, is refused, and the old one goes on. What is at work outlives a restart, until the configuration names
+    another. Orders are taken from the line's own user and from root.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def swap(
     show
         Change nothing.
     config
-        Configuration (TOML) of the line; its state is found by STATE_DIRECTORY, as the service's own.
+        Configuration (TOML) of the line: /etc/foilsight/NAME.toml of the installed service foilsight@NAME.
     json
         Print what is at work as one JSON object and nothing else.
     """
@@ -65,7 +65,7 @@ def swap(
     given = [order for order in orders if order is not None] or [Order(do="show")]
     if len(given) > 1 or (shadow and no_shadow):
         raise ConfigError("swap: one change at a time: a model or calibration, --shadow, --promote or --back")
-    answer = ask(state_folder(load_config(config).line) / CONTROL, given[0])
+    answer = ask(state_folder_of(config, load_config(config).line) / CONTROL, given[0])
     if answer.refused:
         raise FoilsightError(answer.refused)
     if answer.standing is not None:

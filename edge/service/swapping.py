@@ -19,9 +19,9 @@ from edge.defects.comparing import Comparison
 from edge.pipeline.changing import FittedCalibration, FittedModel
 from edge.pipeline.inspection import Inspection
 from edge.pipeline.shadow import Shadow
-from edge.segmentation.model import ModelFile, load_model
+from edge.segmentation.model import ModelFile, load_opened_model
 from edge.service.backends import open_backend
-from edge.service.control import Answer, Comparing, Order, Standing
+from edge.service.control import Answer, Comparing, Files, Order, Standing
 from edge.service.shelf import Index, Names, Shelf
 
 TAKES_S = 5.0
@@ -98,10 +98,10 @@ class Swapper:
             self._shadow[1].close()
             self._shadow = None
 
-    def obey(self, order: Order) -> Answer:
-        """Do what is asked for, or say why not."""
+    def obey(self, order: Order, files: Files) -> Answer:
+        """Do what is asked for, or say why not. `files` are read here and now."""
         try:
-            self._do(order)
+            self._do(order, files)
         except FoilsightError as error:
             return Answer(refused=str(error), standing=self.standing())
         except Exception as error:  # the line goes on, whatever a file has made of a library
@@ -122,27 +122,28 @@ class Swapper:
             shadow=self._comparing(),
         )
 
-    def _do(self, order: Order) -> None:
+    def _do(self, order: Order, files: Files) -> None:
         match order.do:
             case "swap":
-                self._swap(order)
+                self._swap(order, files)
             case "back":
                 self._back()
             case "shadow":
-                self._begin_or_end_shadow(order)
+                self._begin_or_end_shadow(order, files)
             case "promote":
                 self._promote()
             case "show":
                 pass
 
-    def _swap(self, order: Order) -> None:
+    def _swap(self, order: Order, files: Files) -> None:
         setup = self._target
-        if not order.model and not order.calibration:
+        if not order.names:
             raise ConfigError("neither a model nor a calibration is named")
         if order.model:
-            setup = replace(setup, model=self._fitted(load_model(Path(order.model))))
+            setup = replace(setup, model=self._fitted(load_opened_model(*_come(order.model, files))))
         if order.calibration:
-            setup = replace(setup, calibration=self._fitted_calibration(Path(order.calibration)))
+            file, path = _come(order.calibration, files)
+            setup = replace(setup, calibration=self._fitted_calibration(Calibration.load_opened(file, path), path))
         self._go_to(setup)
 
     def _back(self) -> None:
@@ -153,8 +154,8 @@ class Swapper:
             before = self._from_shelf(before)
         self._go_to(before)
 
-    def _begin_or_end_shadow(self, order: Order) -> None:
-        model = self._fitted(load_model(Path(order.model))) if order.model else None
+    def _begin_or_end_shadow(self, order: Order, files: Files) -> None:
+        model = self._fitted(load_opened_model(*_come(order.model, files))) if order.model else None
         self._keep(self._target, self._before, model)
         self.close()
         if model is not None:
@@ -208,8 +209,7 @@ class Swapper:
         except ModelError as error:
             raise ModelError(_with_path(file.path, error)) from error
 
-    def _fitted_calibration(self, path: Path) -> FittedCalibration:
-        calibration = Calibration.load(path)
+    def _fitted_calibration(self, calibration: Calibration, path: Path) -> FittedCalibration:
         try:
             return self._inspection.fit_calibration(calibration)
         except CalibrationError as error:
@@ -221,7 +221,8 @@ class Swapper:
         if names.model != now.model:
             setup = replace(setup, model=self._fitted(self._shelf.model(names.model)))
         if names.calibration != now.calibration:
-            setup = replace(setup, calibration=self._fitted_calibration(self._shelf.path(names.calibration)))
+            calibration, path = self._shelf.calibration(names.calibration), self._shelf.path(names.calibration)
+            setup = replace(setup, calibration=self._fitted_calibration(calibration, path))
         return setup
 
     def _resume_shadow(self, digest: str | None) -> None:
@@ -261,6 +262,13 @@ class Swapper:
             return None
         model, shadow = self._shadow
         return Comparing(model=model.file.digest, problem=shadow.problem or "", **asdict(shadow.counts))
+
+
+def _come(name: str, files: Files) -> tuple[int, Path]:
+    """A file that has come with an order, and its name. Raises ConfigError where it has not."""
+    if name not in files:
+        raise ConfigError(f"{name}: did not come with the order: whoever gives it hands its files over, opened")
+    return files[name], Path(name)
 
 
 def _names(setup: _Setup | Names | None) -> Names | None:

@@ -11,7 +11,7 @@ from machine import Machine, NoMachine
 from wheel import SOURCES, build_wheel
 
 INSTALLER, PACKAGES, WHEELS = "/srv/deploy/install.py", "/srv/packages", "/srv/wheels"
-FOILSIGHT = "/opt/foilsight/current/bin/foilsight"
+FOILSIGHT = "/usr/local/bin/foilsight"
 _HIDDEN = ("/home/", "/root/", "/tmp/", "/var/tmp/")
 """The service sees none of these."""
 
@@ -35,7 +35,7 @@ host = "127.0.0.1"
 port = 25573
 """
 UNITS = {
-    "foilsight@": ("", "realtime", "gige", "usb3", "gpu", "listeners", "keys"),
+    "foilsight@": ("", "realtime", "gige", "usb3", "gpu", "listeners", "keys", "record"),
     "foilsight-bridge@": ("", "broker", "keys"),
 }
 """Units of a camera, each with what may be dropped into it."""

@@ -3,12 +3,25 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
-from installed import IMPATIENT, UNITS, Installed, installed_machine
+from installed import FOILSIGHT, IMPATIENT, UNITS, Installed, installed_machine
 from machine import NoMachine
 from wheel import SOURCES, build_wheel
+
+from edge.core.types import Coverage
+from edge.events import Envelope, decode
+from edge.recording.reader import Recording
+from edge.segmentation.model import SHIPPED_MODEL
+from edge.service.control import Standing
+from edge.simulation.camera import StrobedCamera
+from edge.simulation.planting import DENSE
+from edge.simulation.web import RenderedWeb
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(600)]
 HOSTILE = 20
@@ -18,6 +31,18 @@ def run(*, config: str, service: bool) -> int:
     raise SystemExit("broken")
 """
 """A line that ends before it has compiled anything."""
+ANOTHER = bytes([0x72, 10]) + b"\n\x04note\x12\x02no"
+"""Metadata more in an ONNX file, which makes it another one that decides the same."""
+PYTHON = "/opt/foilsight/current/bin/python"
+TOLD = """
+import sys
+from pathlib import Path
+from edge.events.outbox import OutboxReader
+outbox = OutboxReader(Path("/var/lib/foilsight/cam1/outbox.sqlite"))
+for event in outbox.page(int(sys.argv[1]), 1 << 30, 1 << 40)[0]:
+    print(event.decode())
+"""
+RECORDINGS = "/var/lib/foilsight/cam1/recordings"
 STARVED = """
 [Unit]
 StartLimitBurst=2
@@ -64,6 +89,18 @@ def messages(installed: Installed) -> list[dict[str, object]]:
     entries = [json.loads(line) for line in installed.journal("-o", "json").splitlines()]
     said = [entry for entry in entries if entry.get("_COMM") == "foilsight" and entry["MESSAGE"].startswith("{")]
     return [json.loads(entry["MESSAGE"]) | {"journal": entry} for entry in said]
+
+
+def events_since(installed: Installed, seq: int) -> list[Envelope]:
+    """What the line has told after a number, from its outbox: SQLite wants to be on that machine."""
+    told = [decode(line.encode()) for line in installed.machine.run(PYTHON, "-c", TOLD, str(seq)).splitlines()]
+    return [event for event in told if isinstance(event, Envelope)]
+
+
+def swap(installed: Installed, *arguments: str) -> Standing:
+    """What is at work when the command has ended; it is given as a person would, who is root."""
+    done = installed.machine.run(FOILSIGHT, "swap", *arguments, "--config", "/etc/foilsight/cam1.toml", "--json")
+    return msgspec.json.decode(done, type=Standing)
 
 
 def test_a_second_installation_changes_nothing(installed: Installed, wheels: Path) -> None:
@@ -145,6 +182,57 @@ def test_a_hung_line_is_started_anew_by_its_watchdog(installed: Installed) -> No
     assert "Watchdog timeout" in installed.journal()
 
 
+def test_a_line_is_swapped_from_a_technician_s_own_folder(installed: Installed) -> None:
+    """Of what lies in a home folder or in /tmp, and only root may read, the unit sees nothing."""
+    home, there = installed.machine.path("/root"), "/tmp/brighter.zip"
+    (home / "new.onnx").write_bytes(SHIPPED_MODEL.read_bytes() + ANOTHER)
+    (home / "damaged.onnx").write_bytes(SHIPPED_MODEL.read_bytes()[:50_000])
+    calibration = StrobedCamera(RenderedWeb(1, 256, DENSE), 40.0).calibration
+    assert calibration.flat is not None
+    replace(calibration, flat=calibration.flat * np.float32(1.02)).save(installed.machine.path(there))
+    for path in (home / "new.onnx", installed.machine.path(there)):
+        path.chmod(0o600)
+    first = swap(installed)
+    before = events_since(installed, 0)[-1].seq
+    standings = [
+        swap(installed, "/root/new.onnx"),
+        swap(installed, "--calibration", there),
+        swap(installed, "--back"),
+    ]
+    refused = installed.machine.result(FOILSIGHT, "swap", "/root/damaged.onnx", "--config", "/etc/foilsight/cam1.toml")
+    assert (refused.returncode, "/root/damaged.onnx: not an ONNX model" in refused.stdout) == (2, True)
+    assert swap(installed, "--shadow", str(SHIPPED_MODEL)).shadow is not None
+    standings.append(swap(installed, "--promote"))
+    assert [each.next_model + each.next_calibration for each in standings] == [""] * 4
+    assert standings[-1].model == first.model
+
+    def covered() -> list[tuple[Coverage, tuple[str, str]]]:
+        told = events_since(installed, before)
+        return [(each.body, (each.model, each.calibration)) for each in told if isinstance(each.body, Coverage)]
+
+    eventually(lambda: covered()[-1][1] == (first.model, first.calibration))
+    rows = covered()
+    assert {body.state for body, _ in rows} == {"inspected"}
+    assert all(body.to_row == following.from_row for (body, _), (following, _) in pairwise(rows))
+    changes = [after for earlier, after in pairwise(rows) if earlier[1] != after[1]]
+    assert [used for _, used in changes] == [(each.model, each.calibration) for each in standings]
+    parts = ("model", "calibration", "calibration", "model")
+    since = [each.since_row[part] for each, part in zip(standings, parts, strict=True)]
+    assert [body.from_row for body, _ in changes] == since
+
+
+def test_a_line_that_is_started_again_keeps_its_swap_and_records_where_its_drop_in_says(installed: Installed) -> None:
+    swapped, copy = swap(installed, "--back"), installed.machine.path("/root/new.onnx")
+    copy.unlink()
+    installed.drop_in("foilsight@", "record", (SOURCES / "deploy/drop-ins/record.conf").read_text())
+    installed.machine.run("systemctl", "daemon-reload")
+    installed.machine.run("systemctl", "restart", "foilsight@cam1")
+    assert swap(installed).model == swapped.model
+    recording = installed.machine.path(f"{RECORDINGS}/web.mcap")
+    eventually(lambda: recording.exists() and recording.stat().st_size > 1e6)
+    assert swap(installed, "--back").model == swapped.before_model
+
+
 def test_an_upgrade_that_does_not_start_leaves_the_old_release_running(installed: Installed, wheels: Path) -> None:
     before = installed.machine.run("readlink", "/opt/foilsight/current")
     broken = build_wheel(wheels / "broken", {"edge/service/line_commands.py": BROKEN})
@@ -160,6 +248,9 @@ def test_a_stop_is_orderly_and_in_time(installed: Installed) -> None:
     assert installed.show("Result", "ActiveState") == {"Result": "success", "ActiveState": "inactive"}
     assert messages(installed)[-1]["state"] == "stopped"
     assert installed.machine.result("pgrep", "-u", "foilsight").stdout == ""
+    for path in installed.machine.path(RECORDINGS).iterdir():
+        recording = Recording(path)
+        assert (recording.torn, recording.frames_dropped) == (False, 0)
 
 
 def test_an_upgrade_can_be_rolled_back(installed: Installed, wheels: Path) -> None:
