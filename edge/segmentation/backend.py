@@ -1,6 +1,6 @@
 """What executes a model."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from edge.core.types import F32, U8
 
@@ -21,4 +21,30 @@ class Backend(Protocol):
         the one after that: who keeps it copies it.
         Raises ModelError where the model cannot be executed.
         """
+        ...
+
+
+class RowByRow(Protocol):
+    """One model on a web that is given to it from the top down, each row once; see `RowBackend.row_by_row`."""
+
+    def begin(self) -> None:
+        """Another web comes: above it there is nothing."""
+        ...
+
+    def push(self, surface: F32) -> tuple[U8, U8]:
+        """Class index and score of as many rows as come, those a halo above: [1,H,W] u8, until the next call.
+
+        `surface` is [1,C,H,W] f32, C-contiguous. What comes of the first two halos after `begin` is of no use: the
+        network takes what is above for web. Raises ModelError where the model cannot be executed.
+        """
+        ...
+
+
+@runtime_checkable
+class RowBackend(Backend, Protocol):
+    """A backend that can go on where it was on a web, instead of looking at halos again."""
+
+    def row_by_row(self, shape: tuple[int, int, int, int]) -> RowByRow | None:
+        """The model on its own web, [1,C,H,W] at a time, compiled by then; None for a model of which it is not known
+        how far it looks, or which looks farther than its halo. Raises ModelError."""
         ...

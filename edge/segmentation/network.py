@@ -1,21 +1,29 @@
 """One model on windows of stored web, as often and for as long as it is wanted."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Self
 
 import numpy as np
 
-from edge.core.types import F32, ClassMap
-from edge.segmentation.backend import Backend
+from edge.core.types import F32, U8, ClassMap
+from edge.segmentation.backend import Backend, RowBackend, RowByRow
 from edge.segmentation.windows import Window
 
 
 class WindowNetwork:
     """Executes a model of so many `channels` on windows; their copies lie in memory made once for each of `shapes`
-    (rows, columns). One thread at a time."""
+    (rows, columns). Windows of the whole web that follow each other are left to `going_on`, where there is one. One
+    thread at a time."""
 
-    def __init__(self, backend: Backend, channels: int, shapes: Iterable[tuple[int, int]]) -> None:
-        self._backend = backend
-        self._channels = channels
+    def __init__(
+        self,
+        backend: Backend,
+        channels: int,
+        shapes: Iterable[tuple[int, int]],
+        going_on: "GoingOn | None" = None,
+    ) -> None:
+        self._backend, self._channels, self._going_on = backend, channels, going_on
+        self._seen_to: int | None = None
         self._inputs = {shape: np.zeros((1, channels, *shape), np.float32) for shape in shapes}
 
     def warm_up(self) -> None:
@@ -30,16 +38,76 @@ class WindowNetwork:
         for rows, columns in windows:
             window = self._input_of(rows.stop - rows.start, columns.stop - columns.start)
             window[0] = planes[:, rows.start : rows.stop, columns.start : columns.stop]
-            kept = slice(columns.keep_start, min(columns.keep_stop, width))
             kept_rows = slice(max(rows.keep_start, keep.start), min(rows.keep_stop, keep.stop))
             to = slice(kept_rows.start - keep.start, kept_rows.stop - keep.start)
             seen = slice(kept_rows.start - rows.start, kept_rows.stop - rows.start)
-            across = slice(kept.start - columns.start, kept.stop - columns.start)
+            kept, across = columns.kept(width)
             class_index, score = self._backend.infer(window)
             class_map.class_index[to, kept] = class_index[0, seen, across]
             class_map.score[to, kept] = score[0, seen, across]
+
+    def decide_next(
+        self, planes: F32, windows: Sequence[tuple[Window, Window]], keep: slice, bottom: int, class_map: ClassMap
+    ) -> None:
+        """As `decide`, of windows as high as `planes`, whose end is the web row `bottom`."""
+        follows, self._seen_to = self._seen_to == bottom - class_map.rows, bottom
+        if follows and self._going_on is not None and self._going_on.fits(keep, planes.shape[1]):
+            self._going_on.decide(planes, bottom, class_map)
+        else:
+            self.decide(planes, windows, keep, class_map)
 
     def _input_of(self, rows: int, columns: int) -> F32:
         if (rows, columns) in self._inputs:
             return self._inputs[rows, columns]
         return np.empty((1, self._channels, rows, columns), np.float32)
+
+
+class GoingOn:
+    """A model on a web that goes on by `rows` at a time: what was computed of the rows before is not computed again.
+
+    `columns` are windows across, each the web of one of `row_by_row`. It begins wherever it is first asked, and anew
+    wherever it is asked about other rows than the next.
+    """
+
+    def __init__(self, row_by_row: Sequence[RowByRow], columns: Sequence[Window], rows: int, channels: int) -> None:
+        self._row_by_row, self._columns, self._rows = row_by_row, columns, rows
+        self._input = np.zeros((1, channels, rows, columns[0].stop - columns[0].start), np.float32)
+        self._seen_to: int | None = None
+
+    @classmethod
+    def of(cls, backend: Backend, channels: int, columns: Sequence[Window], rows: int) -> Self | None:
+        """Compiled and tried; None where the backend cannot do it with this model. Raises ModelError."""
+        if not isinstance(backend, RowBackend):
+            return None
+        made = cls([], columns, rows, channels)
+        found = [backend.row_by_row(made._input.shape) for _ in columns]
+        made._row_by_row = [each for each in found if each is not None]
+        for each in made._row_by_row:
+            each.push(made._input)
+        return made if len(made._row_by_row) == len(columns) else None
+
+    def fits(self, keep: slice, height: int) -> bool:
+        """Whether what is to be kept of a window are `rows` rows with as many above them as below."""
+        return keep == slice((height - self._rows) // 2, (height + self._rows) // 2)
+
+    def decide(self, planes: F32, bottom: int, class_map: ClassMap) -> None:
+        """Decide `rows` rows into `class_map`: those a halo above `bottom`, the web row at which `planes` (channels,
+        rows + 2 halo, w) f32 end. Raises ModelError."""
+        begins, self._seen_to = self._seen_to != bottom - self._rows, None
+        above = planes.shape[1] - self._rows
+        for row_by_row, columns in zip(self._row_by_row, self._columns, strict=True):
+            web = planes[..., columns.start : columns.stop]
+            if begins:
+                row_by_row.begin()
+                for end in range((above - 1) % self._rows + 1, above + 1, self._rows):
+                    self._show(row_by_row, web[:, max(end - self._rows, 0) : end])
+            class_index, score = self._show(row_by_row, web[:, above:])
+            kept, across = columns.kept(class_map.class_index.shape[1])
+            class_map.class_index[:, kept] = class_index[0, :, across]
+            class_map.score[:, kept] = score[0, :, across]
+        self._seen_to = bottom
+
+    def _show(self, row_by_row: RowByRow, web: F32) -> tuple[U8, U8]:
+        """The next rows; where they are fewer, they are the first, and others above them do not matter."""
+        self._input[0, :, self._rows - web.shape[1] :] = web
+        return row_by_row.push(self._input)

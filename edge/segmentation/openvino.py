@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import cycle
 from typing import Any, Literal
@@ -12,6 +12,7 @@ import numpy as np
 from edge.core.errors import ConfigError, ModelError
 from edge.core.types import F32, U8
 from edge.segmentation.model import ModelFile, Precision
+from edge.segmentation.openvino_rows import NotRowByRow, make_row_by_row
 
 SHAPES_KEPT = 4
 """Compiled shapes kept: a line uses one, and another at the end of a short roll."""
@@ -37,6 +38,7 @@ class OpenVinoBackend:
     def __init__(self, model: ModelFile, precision: Asked = "auto") -> None:
         self._model = model
         self._requests: OrderedDict[tuple[int, ...], tuple[Any, Iterator[Answer]]] = OrderedDict()
+        self._rows: dict[tuple[int, ...], Any] = {}
         self._check(self._read())
         self.precision: str = choose_precision(model, precision, cpu_has_bf16())
         # Left alone, OpenVINO runs bfloat16 where the CPU can. What a quantised file leaves in float stays exact.
@@ -54,6 +56,27 @@ class OpenVinoBackend:
         class_index[:] = request.get_tensor("class_index").data
         score[:] = request.get_tensor("score").data
         return class_index, score
+
+    def row_by_row(self, shape: tuple[int, int, int, int]) -> "OpenVinoRows | None":
+        """See `RowBackend.row_by_row`. Several of one shape are compiled once."""
+        if shape not in self._rows:
+            try:
+                self._rows[shape] = self._compiled_row_by_row(shape)
+            except NotRowByRow:
+                self._rows[shape] = None
+            except RuntimeError as error:
+                raise self._failed(f"does not take {shape[2]} rows at a time", error) from error
+        compiled = self._rows[shape]
+        return None if compiled is None else OpenVinoRows(compiled.create_infer_request(), self._failed)
+
+    def _compiled_row_by_row(self, shape: tuple[int, ...]) -> Any:
+        openvino, network = _openvino(), self._read()
+        network.reshape(list(shape))
+        folding = openvino.passes.Manager()
+        folding.register_pass(openvino.passes.ConstantFolding())
+        folding.run_passes(network)  # shapes that are computed become constants
+        make_row_by_row(openvino, network, self._model.info.halo)
+        return _core().compile_model(network, "CPU", self._compile)
 
     def _request(self, shape: tuple[int, ...]) -> tuple[Any, Iterator[Answer]]:
         """What executes a shape, and memory for its answers in turn."""
@@ -101,6 +124,25 @@ class OpenVinoBackend:
         lines = (line.strip() for line in str(error).splitlines())
         reason = " ".join(line for line in lines if line and not line.startswith(_SOURCE_PLACES))
         return ModelError(f"{self._model.path}: model {what}: {reason[:REASON_CHARACTERS]}")
+
+
+class OpenVinoRows:
+    """A `RowByRow` by OpenVINO; `failed` makes an error of what it raises."""
+
+    def __init__(self, request: Any, failed: Callable[[str, RuntimeError], ModelError]) -> None:
+        self._request, self._failed = request, failed
+
+    def begin(self) -> None:
+        """See `RowByRow.begin`."""
+        self._request.reset_state()
+
+    def push(self, surface: F32) -> tuple[U8, U8]:
+        """See `RowByRow.push`."""
+        try:
+            self._request.infer({"surface": surface}, share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            raise self._failed("cannot be executed", error) from error
+        return self._request.get_tensor("class_index").data, self._request.get_tensor("score").data
 
 
 def choose_precision(model: ModelFile, asked: Asked, has_bf16: bool) -> Precision:
@@ -172,5 +214,7 @@ def _openvino() -> Any:
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
+    import openvino.op.util
+    import openvino.passes
 
     return openvino

@@ -10,7 +10,7 @@ from edge.core.types import F32, ClassMap, Surface
 from edge.segmentation.backend import Backend
 from edge.segmentation.gate import Bools, Gate
 from edge.segmentation.model import ModelInfo
-from edge.segmentation.network import WindowNetwork
+from edge.segmentation.network import GoingOn, WindowNetwork
 from edge.segmentation.surface_channels import write_channels
 from edge.segmentation.windows import CELL, Window, cover_axis, padded_length, plan_axis
 
@@ -162,7 +162,10 @@ class Segmenter:
         return maps
 
     def _network_of(self, backend: Backend) -> WindowNetwork:
-        return WindowNetwork(backend, len(self._info.channels), (*self._small, self._large))
+        channels, going_on = len(self._info.channels), None
+        if self._gate is None:
+            going_on = GoingOn.of(backend, channels, self._columns, self._strip_rows)
+        return WindowNetwork(backend, channels, (*self._small, self._large), going_on)
 
     def _window_start(self) -> int:
         return max(self._done - self._info.halo, 0)
@@ -185,7 +188,8 @@ class Segmenter:
             self._gate.take(self._planes, self._top, self._inspected, self._filled, is_end=keep_stop == self._filled)
             self._run_gated(self._gate, here, keep, class_map)
         elif not unseen.all():
-            self.network.decide(self._planes[:, here], self._large_windows(here), keep, class_map)
+            bottom = (self._origin or 0) + stop
+            self.network.decide_next(self._planes[:, here], self._large_windows(here), keep, bottom, class_map)
         class_map.class_index[unseen] = 0
         class_map.score[unseen] = 0
         class_map.passed_over_px[unseen] = 0

@@ -18,6 +18,11 @@ class Window(NamedTuple):
     keep_start: int
     keep_stop: int
 
+    def kept(self, length: int) -> tuple[slice, slice]:
+        """What it decides of an axis of `length` pixels: where that lies on the axis, and where in the window."""
+        stop = min(self.keep_stop, length)
+        return slice(self.keep_start, stop), slice(self.keep_start - self.start, stop - self.start)
+
 
 def padded_length(length: int, grid: int) -> int:
     """A length rounded up to the grid: what is added repeats the last row or column."""
