@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from calibration.network.networks.network import LineNetwork
 from calibration.network.networks.table import NETWORKS, build
 from calibration.network.unet import UNet
 from edge.core.errors import ConfigError, ModelError
@@ -29,13 +30,13 @@ def save_checkpoint(
     new.replace(path)
 
 
-def load_checkpoint(path: Path) -> UNet:
-    """Read our U-Net as `save_checkpoint` wrote it, in evaluation mode, on the CPU.
+def load_checkpoint(path: Path) -> LineNetwork:
+    """Read a network of the line as `save_checkpoint` wrote it, in evaluation mode, on the CPU.
 
-    Raises ModelError, also for another network: only ours can look at a web window by window.
+    Raises ModelError, also for a network that cannot look at a web window by window.
     """
     model, _ = load_network(path)
-    if isinstance(model, UNet):
+    if isinstance(model, LineNetwork):
         return model
     name = str(model.architecture)
     why = (

@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from calibration.network.unet import UNet
+from calibration.network.networks.network import LineNetwork
 from edge.segmentation.model import METADATA_KEY, ModelInfo
 
 OPSET = 20
@@ -27,7 +28,7 @@ class Classifier(nn.Module):
 
     thresholds: Tensor
 
-    def __init__(self, network: UNet, thresholds: list[float]) -> None:
+    def __init__(self, network: LineNetwork, thresholds: list[float]) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("thresholds", torch.tensor(thresholds)[:, None, None])
@@ -42,7 +43,7 @@ class Classifier(nn.Module):
         return class_index.to(torch.uint8), torch.round(255 * score).to(torch.uint8)
 
 
-def export(model: UNet, path: Path, info: ModelInfo) -> None:
+def export(model: LineNetwork, path: Path, info: ModelInfo) -> None:
     """Write a network and its description as one ONNX file. Raises ValueError where they do not fit each other."""
     if model.shape[:2] != (len(info.channels), len(info.classes)):
         raise ValueError(f"a network of {model.shape[:2]} channels and classes, described as {info}")
@@ -70,13 +71,14 @@ def export(model: UNet, path: Path, info: ModelInfo) -> None:
     path.write_bytes(proto.SerializeToString())
 
 
-def fold_batch_norm(model: UNet) -> UNet:
+def fold_batch_norm(model: LineNetwork) -> LineNetwork:
     """A copy of the network, in evaluation mode, with each batch norm folded into the convolution before it."""
     folded = copy.deepcopy(model).eval()
-    for level in [*folded.down, *folded.merge]:
-        for at in range(0, len(level), 3):
-            level[at] = fuse_conv_bn_eval(level[at], level[at + 1])
-            level[at + 1] = nn.Identity()
+    for part in list(folded.modules()):
+        for (before, convolution), (after, norm) in pairwise(list(part.named_children())):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                part.add_module(before, fuse_conv_bn_eval(convolution, norm))
+                part.add_module(after, nn.Identity())
     return folded
 
 

@@ -7,16 +7,16 @@ import numpy as np
 
 from calibration.network.decision import DecisionCounts
 from calibration.network.export import export
+from calibration.network.networks.network import LineNetwork
 from calibration.network.reliability import Reliability
 from calibration.network.sampling import Webs
 from calibration.network.temperature import calibrate
 from calibration.network.thresholds import ThresholdCounts, probabilities
-from calibration.network.unet import UNet
 from edge.segmentation.model import ModelInfo
 
 
 def finish(
-    network: UNet,
+    network: LineNetwork,
     validation: Webs,
     out: Path,
     *,

@@ -23,8 +23,15 @@ OF_PHOTOGRAPHS = 6e-3
 """Their learning rate: what they show is faint at first, and a lower one is long about it."""
 
 
-def network_for(channels: Sequence[str]) -> Literal["unet", "unet_contrast"]:
-    """The network that images with channels of these names are trained with unless another is asked for."""
+WITH_ENCODER = 2e-3
+"""Of a network whose encoder begins with published weights."""
+
+
+def network_for(channels: Sequence[str], encoder: Path | None = None) -> Literal["unet", "unet_contrast", "unet_lite0"]:
+    """The network that images with channels of these names are trained with unless another is asked for: with a file
+    of published weights the one that has an encoder for them."""
+    if encoder is not None:
+        return "unet_lite0"
     return "unet_contrast" if are_photographs(channels) else "unet"
 
 
@@ -87,7 +94,7 @@ def train_on(
         labels=training.classes,
         channels=training.channels,
         loss=ComponentLoss(together=1.0),
-        learning_rate=OF_PHOTOGRAPHS if are_photographs(training.channels) else LEARNING_RATE,
+        learning_rate=_learning_rate(training.channels, course.get("encoder")),
         augmentation=augmentation_for(training.channels),
         **course,
     )
@@ -107,3 +114,9 @@ def train_on(
             ADJUSTED_ON: json.dumps(validation.groups),
         },
     )
+
+
+def _learning_rate(channels: Sequence[str], encoder: Path | None) -> float:
+    if encoder is not None:
+        return WITH_ENCODER
+    return OF_PHOTOGRAPHS if are_photographs(channels) else LEARNING_RATE

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from calibration.network.networks.network import LineNetwork
 from calibration.network.sampling import Webs
 from calibration.network.thresholds import probabilities
-from calibration.network.unet import UNet
 from edge.core.types import F32
 
 PIXELS_OF_A_CLASS = 100_000
@@ -15,7 +15,7 @@ PIXELS_OF_A_CLASS = 100_000
 LEAST_P = 1e-12
 
 
-def calibrate(network: UNet, webs: Webs, seed: int = 0) -> tuple[float, list[float]]:
+def calibrate(network: LineNetwork, webs: Webs, seed: int = 0) -> tuple[float, list[float]]:
     """Mend a network's probabilities on webs it was not trained on; gives the temperature and each class's offset.
 
     Logits are divided by one temperature and an offset is added to each class that occurs, by which the webs are most
@@ -43,7 +43,9 @@ def calibrate(network: UNet, webs: Webs, seed: int = 0) -> tuple[float, list[flo
     return 1 / sharpness.item(), added.tolist()
 
 
-def _sampled(network: UNet, webs: Webs, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _sampled(
+    network: LineNetwork, webs: Webs, random: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Logarithms of probabilities (n,classes), truth (n,) and how many pixels each stands for (n,)."""
     log_p: list[F32] = []
     truths: list[NDArray[np.int64]] = []

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from calibration.network.networks.network import LineNetwork
 from calibration.network.sampling import Web
-from calibration.network.unet import UNet
 from edge.core.types import F32, U8
 from edge.segmentation.windows import plan_axis
 
@@ -19,7 +19,7 @@ THRESHOLDS = np.arange(1, STEPS) / STEPS
 SLAB_ROWS = 512
 
 
-def probabilities(model: UNet, surface: F32) -> Iterator[tuple[slice, F32]]:
+def probabilities(model: LineNetwork, surface: F32) -> Iterator[tuple[slice, F32]]:
     """Class probabilities of a surface (C,H,W) f32, slab by slab: its rows and (classes,rows,W) f32."""
     _, height, width = surface.shape
     padded = np.pad(surface, ((0, 0), (0, -height % model.grid), (0, -width % model.grid)), mode="edge")
@@ -90,7 +90,7 @@ class ThresholdCounts:
         ]
 
 
-def threshold_counts(model: UNet, webs: Iterable[Web]) -> ThresholdCounts:
+def threshold_counts(model: LineNetwork, webs: Iterable[Web]) -> ThresholdCounts:
     """Counts over the pixels of webs."""
     counts = ThresholdCounts(model.shape[1] - 1)
     for surface, truth in webs:
@@ -99,13 +99,13 @@ def threshold_counts(model: UNet, webs: Iterable[Web]) -> ThresholdCounts:
     return counts
 
 
-def pixel_f1(model: UNet, webs: Iterable[Web]) -> list[float]:
+def pixel_f1(model: LineNetwork, webs: Iterable[Web]) -> list[float]:
     """F1 over the pixels of webs for each class but background, each at its best threshold; 0 for classes not there."""
     best: list[float] = threshold_counts(model, webs).f1.max(axis=1).tolist()
     return best
 
 
-def choose_thresholds(model: UNet, webs: Iterable[Web], false_cost: float | None = None) -> list[float]:
+def choose_thresholds(model: LineNetwork, webs: Iterable[Web], false_cost: float | None = None) -> list[float]:
     """For each class but background the best probability in (0, 1) on webs, as `ThresholdCounts` says."""
     return threshold_counts(model, webs).best_thresholds(false_cost)
 

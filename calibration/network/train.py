@@ -1,8 +1,8 @@
-"""Our training: webs in, a U-Net out."""
+"""Our training: webs in, a network of the line out."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -11,14 +11,18 @@ from torch import nn
 from calibration.network.augmentation import Augmentation
 from calibration.network.fitting import Progress, Training, device, fit, print_progress
 from calibration.network.losses import FocalLoss, ReducedLoss, inverse_square_root_frequency
+from calibration.network.networks.network import LineNetwork
 from calibration.network.networks.table import architecture, build
 from calibration.network.sampling import PatchSampler, Web, Webs
 from calibration.network.thresholds import pixel_f1
 from calibration.network.unet import UNet, require_grid
+from calibration.network.weights import load_encoder
 from edge.core.errors import ModelError
 
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 1e-5
+OF_ENCODER = 0.25
+"""Of the learning rate, for an encoder that begins with published weights."""
 THREADS = 2
 
 
@@ -33,7 +37,8 @@ class Course(TypedDict):
     seed: int
     checkpoint: Path
     resume: bool
-    start: UNet | None
+    start: LineNetwork | None
+    encoder: NotRequired[Path | None]
 
 
 def train(
@@ -49,22 +54,25 @@ def train(
     validation: Sequence[Web] = (),
     checkpoint: Path | None = None,
     resume: bool = False,
-    start: UNet | None = None,
+    start: LineNetwork | None = None,
+    encoder: Path | None = None,
     progress: Callable[[Progress], None] = print_progress,
-    after_step: Callable[[int, UNet], None] | None = None,
+    after_step: Callable[[int, LineNetwork], None] | None = None,
     network_name: str = UNet.architecture,
     loss: nn.Module | None = None,
     learning_rate: float = LEARNING_RATE,
     augmentation: Augmentation | None = None,
-) -> UNet:
-    """Train a U-Net on webs of (surface (C,H,W) f32, truth (H,W) u8); gives it in evaluation mode, on the CPU.
+) -> LineNetwork:
+    """Train a network on webs of (surface (C,H,W) f32, truth (H,W) u8); gives it in evaluation mode, on the CPU.
 
     AdamW under a one-cycle learning rate up to `learning_rate`, bfloat16 autocast in channels-last order.
-    `network_name`: `unet`, `unet_half` or `unet_contrast`. Left out, `loss` is the focal one weighted by inverse square
-    root class frequency, `augmentation` the web mirrored. `start`: the network whose weights to begin with, random ones
-    without. `checkpoint` is rewritten as `fit` says; with `resume` the training goes on from it. Ctrl-C ends the
-    training early with the network as it stands. Repeatable under `seed` on one machine. Raises ConfigError for webs
-    that do not fit, ModelError for a checkpoint or `start` that does not, TrainingError where the loss is no number.
+    `network_name`: one that is a LineNetwork. Left out, `loss` is the focal one weighted by inverse square root class
+    frequency, `augmentation` the web mirrored. `start`: the network whose weights to begin with, random ones without.
+    `encoder`: a file of published weights for its encoder, which then learns more slowly. `checkpoint` is rewritten as
+    `fit` says; with `resume` the training goes on from it. Ctrl-C ends the training early with the network as it
+    stands. Repeatable under `seed` on one machine. Raises ConfigError for webs that do not fit or a network without
+    encoder, ModelError for a checkpoint, `start` or `encoder` that does not fit, TrainingError where the loss is no
+    number.
     """
     require_grid(patch, architecture(network_name).grid)
     torch.set_num_threads(min(THREADS, torch.get_num_threads()))
@@ -73,18 +81,23 @@ def train(
     network = new_network(webs, len(labels), features, network_name)
     if start is not None:
         take_weights(network, start)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    groups = {learning_rate: list(network.parameters())}
+    if encoder is not None:
+        load_encoder(network, encoder)
+        groups = _encoder_apart(network, learning_rate)
+    optimiser = torch.optim.AdamW([{"params": each} for each in groups.values()], weight_decay=WEIGHT_DECAY)
     per_pixel = FocalLoss(inverse_square_root_frequency(sampler.class_pixels)) if loss is None else loss
     training = Training(
         network,
         sampler,
         ReducedLoss(per_pixel, network.reduction),
         optimiser,
-        torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=learning_rate, total_steps=iterations),
+        torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=list(groups), total_steps=iterations),
         iterations,
         batch,
         settings_of(webs, labels, channels, features, iterations, batch, patch, seed)
-        + ("" if loss is None else f", {network_name}, {loss}, {augmentation}"),
+        + ("" if loss is None else f", {network_name}, {loss}, {augmentation}")
+        + ("" if encoder is None else f", encoder {encoder.name}"),
         {"channels": list(channels), "classes": list(labels)},
     )
     if resume and checkpoint is not None:
@@ -96,17 +109,25 @@ def train(
     return fit(training, checkpoint=checkpoint, progress=progress, validate=validate, after_step=after_step)
 
 
-def new_network(webs: Webs, classes: int, features: int, name: str = UNet.architecture) -> UNet:
+def new_network(webs: Webs, classes: int, features: int, name: str = UNet.architecture) -> LineNetwork:
     """An untrained network that normalises by the webs' own statistics, where it is to be trained."""
     network = build(name, len(webs[0][0]), classes, features)
-    assert isinstance(network, UNet)
+    assert isinstance(network, LineNetwork)
     network.set_normalisation(*channel_statistics(webs))
     network.to(device())
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
 
-def take_weights(network: UNet, start: UNet) -> None:
+def _encoder_apart(network: LineNetwork, learning_rate: float) -> dict[float, list[nn.Parameter]]:
+    """Parameters by their highest learning rate: what an encoder knows is changed with care."""
+    groups: dict[float, list[nn.Parameter]] = {learning_rate: [], OF_ENCODER * learning_rate: []}
+    for name, weights in network.named_parameters():
+        groups[OF_ENCODER * learning_rate if name.startswith("encoder.") else learning_rate].append(weights)
+    return groups
+
+
+def take_weights(network: LineNetwork, start: LineNetwork) -> None:
     """Give a network the weights and the normalisation of another, but not its last layer where that tells another
     number of classes apart. Raises ModelError where they are not built alike."""
     ours, theirs = (

