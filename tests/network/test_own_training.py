@@ -14,19 +14,23 @@ import torch
 from calibration.network.contrast import HALO_CELLS, LocalContrast
 from calibration.network.datasets.dataset import DatasetError
 from calibration.network.datasets.opening import open_dataset
-from calibration.network.evaluation import evaluation_of, unseen_by
+from calibration.network.evaluation import classify, evaluation_of, unseen_by
+from calibration.network.export import export
 from calibration.network.losses import LARGE, ComponentLoss, ReducedLoss, component_weights
-from calibration.network.own_data import network_for, train_on
+from calibration.network.networks.lite import EfficientNetLite0
+from calibration.network.networks.table import build
+from calibration.network.own_data import GroupedWebs, network_for, train_on
 from calibration.network.reliability import Reliability
 from calibration.network.rendered import render_webs
 from calibration.network.splitting import split_groups
 from calibration.network.temperature import calibrate
 from calibration.network.thresholds import choose_thresholds
-from calibration.network.train import Course
+from calibration.network.train import Course, train
 from calibration.network.training_commands import train as train_command
 from calibration.network.unet import UNet
 from edge.core.errors import ConfigError, ModelError
-from edge.segmentation.model import load_model, read_model
+from edge.segmentation.model import ModelInfo, load_model, read_model
+from edge.segmentation.openvino import OpenVinoBackend
 from edge.segmentation.windows import plan_axis
 
 TILES = 12
@@ -151,6 +155,56 @@ def test_the_line_refuses_a_model_of_photographs_in_one_line(
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "'gray'" in done.stderr
+
+
+def test_a_training_begins_with_published_weights_or_ends_in_a_line(
+    tiles: Path, tmp_path: Path, foilsight: Callable[..., CompletedProcess[str]]
+) -> None:
+    published = EfficientNetLite0(3).state_dict()
+    torch.save(published | {"_fc.bias": torch.zeros(1000)}, tmp_path / "lite0.pth")
+    options = {"features": 2, "iterations": 1, "batch": 2, "patch": 32, "seed": 1, "encoder": tmp_path / "lite0.pth"}
+    photographs = GroupedWebs(open_dataset(str(tiles)))
+    network = train(photographs, labels=["good", "spot"], channels=["gray"], network_name="unet_lite0", **options)
+    name = "_blocks.10._project_conv.weight"
+    torch.testing.assert_close(network.encoder.state_dict()[name], published[name], rtol=0, atol=1e-3)
+    (tmp_path / "other.pth").write_bytes(b"weights")
+    for encoder, more, says in (
+        ("lite0.pth", ("--network", "unet_half"), "lite0.pth: unet_half has no encoder"),
+        ("other.pth", (), "other.pth: not a checkpoint"),
+        ("gone.pth", (), "gone.pth: checkpoint cannot be read"),
+    ):
+        asked = ("train", tmp_path / "m.onnx", "--data", tiles, "--patch", 32, "--encoder", tmp_path / encoder, *more)
+        refused = foilsight(*asked)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert says in refused.stderr
+
+
+def test_a_network_with_a_published_encoder_runs_on_the_line_window_by_window(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    image = np.random.default_rng(1).random((1, 1008, 64), np.float32)
+    surface = torch.from_numpy(image[None])
+    network = build("unet_lite0", 1, 2, 2)
+    with torch.no_grad():
+        for _ in range(10):
+            network(surface)
+        network.eval().final.weight *= 4
+        network.final.bias -= network(surface).mean(dim=(0, 2, 3))
+        p = network(surface).softmax(dim=1)[0, 1].numpy()
+    info = ModelInfo(
+        classes=["good", "spot"],
+        channels=["gray"],
+        pitch_mm=0.1,
+        grid=network.grid,
+        halo=network.halo,
+        thresholds=[0.5],
+    )
+    export(network, tmp_path / "m.onnx", info)
+    backend = OpenVinoBackend(read_model(tmp_path / "m.onnx"), "f32")
+    called, certainty = classify(backend, info, image)
+    wanted = (p >= 0.5).astype(np.uint8)
+    assert (called == wanted).mean() > 0.999
+    assert 0.1 < wanted.mean() < 0.9
+    assert np.abs(certainty - 255 * np.where(wanted, p, 1 - p))[called == wanted].max() <= 1
 
 
 def test_every_kind_of_group_goes_each_way_and_none_goes_two() -> None:
