@@ -29,7 +29,10 @@ def train(
     validation: str | None = None,
     validation_share: float = 0.2,
     held_back: float = 0.0,
-    network: Literal["unet", "unet_half", "unet_contrast", "unet_contrast_quarter", "unet_lite0"] | None = None,
+    network: Literal[
+        "unet", "unet_half", "unet_contrast", "unet_contrast_quarter", "unet_lite0", "deeplabv3plus_windowed"
+    ]
+    | None = None,
     encoder: Path | None = None,
     false_cost: float | None = None,
     clean_alarms: float | None = None,
@@ -67,11 +70,12 @@ def train(
     network
         `unet`, or `unet_half`, which works at half the resolution and sees twice as far around a pixel, or
         `unet_contrast`, which sees besides what stands out there whatever the exposure, or `unet_contrast_quarter`, the
-        same for large defects at a quarter, or `unet_lite0`, over an EfficientNet-Lite0; left out, `unet_lite0` where
-        there is an encoder's file, else `unet_contrast` for photographs, `unet` for surfaces.
+        same for large defects at a quarter, or `unet_lite0`, over an EfficientNet-Lite0, or `deeplabv3plus_windowed`,
+        over a ResNet-50; left out, `unet_lite0` where there is a file for its encoder, else `unet_contrast` for
+        photographs, `unet` for surfaces.
     encoder
-        File (.pth) of published weights of EfficientNet-Lite0, learnt from other photographs, for `unet_lite0` to begin
-        with.
+        File (.pth) with published weights, learnt from other photographs, for the encoder to begin with: an
+        EfficientNet-Lite0, or a ResNet-50 in torchvision's names with 64 features.
     false_cost
         Choose thresholds so that missed pixels and so many times the false ones are fewest; left out, by best F1.
     clean_alarms

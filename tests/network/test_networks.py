@@ -162,26 +162,28 @@ def test_the_encoder_of_few_photographs_is_the_published_one_up_to_a_stride_of_1
     )
 
 
-def test_the_network_of_few_photographs_sees_as_far_as_it_says_and_no_farther() -> None:
+@pytest.mark.parametrize("name", ["unet_lite0", "deeplabv3plus_windowed"])
+def test_a_network_of_the_line_sees_as_far_as_it_says_and_no_farther(name: str) -> None:
     """Up to an edge on the grid, with positive weights, of which none hides what another sees."""
     torch.manual_seed(0)
-    network = build("unet_lite0", 1, 2, 1).double().eval()
+    network = build(name, 1, 2, 2).double().eval()
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             layer.weight.data.abs_().add_(0.01)
         elif isinstance(layer, nn.BatchNorm2d):
             layer.running_var.fill_(1e6)
             layer.bias.data.fill_(0.5)
-    web = torch.rand(1, 1, 512, network.grid, dtype=torch.float64, requires_grad=True)
-    above, below = network(web).split(256, dim=2)
+    edge = network.halo + 3 * network.grid
+    web = torch.rand(1, 1, 2 * edge, network.grid, dtype=torch.float64, requires_grad=True)
+    above, below = network(web).split(edge, dim=2)
     of_above, of_below = (
         torch.autograd.grad(part.sum(), web, retain_graph=True)[0].amax(dim=(0, 1, 3)) > 0 for part in (above, below)
     )
-    beyond = max(int(of_above[256:].sum()), int(of_below[:256].sum()))
+    beyond = max(int(of_above[edge:].sum()), int(of_below[:edge].sum()))
     assert network.halo - network.grid < beyond <= network.halo
 
 
-@pytest.mark.parametrize("name", ["unet", "unet_lite0"])
+@pytest.mark.parametrize("name", ["unet", "unet_lite0", "deeplabv3plus_windowed"])
 def test_what_is_exported_does_as_the_network_without_a_batch_norm(name: str) -> None:
     torch.manual_seed(2)
     network = build(name, 1, 3, 2).double().eval()

@@ -10,8 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from calibration.network.networks.network import Network
+from calibration.network.networks.network import LineNetwork, Network
 from calibration.network.networks.resnet import FEATURES, ResNet50
+
+DILATIONS = (6, 12, 18)
+"""Of DeepLabV3+."""
+GRID = 16
+HALO = 544
+"""Pixels that DeepLabV3+ must see beyond an edge on the grid for all up to the edge to be exact, where it does not
+pool the whole image."""
 
 
 class FCN(Network):
@@ -44,7 +51,7 @@ class DeepLabV3(Network):
 
 
 class DeepLabV3Plus(Network):
-    """A pyramid (6, 12, 18) over the last level, joined with the first level of a quarter of the size.
+    """A pyramid (DILATIONS) over the last level, joined with the first level of a quarter of the size.
 
     `pooling_convolution`: whether the pooled image passes a convolution of its own before it joins the pyramid.
     """
@@ -55,7 +62,7 @@ class DeepLabV3Plus(Network):
         super().__init__(channels, classes, features)
         self.encoder = ResNet50(channels, features, output_stride=16)
         width, skipped = 4 * features, 3 * features // 4
-        self.pyramid = Pyramid(self.encoder.channels, width, (6, 12, 18), pooling_convolution=pooling_convolution)
+        self.pyramid = Pyramid(self.encoder.channels, width, DILATIONS, pooling_convolution=pooling_convolution)
         self.skip = _convolution(4 * features, skipped)
         self.decoder = nn.Sequential(_convolution(width + skipped, width, 3), _convolution(width, width, 3))
         self.final = nn.Conv2d(width, classes, 1)
@@ -64,6 +71,17 @@ class DeepLabV3Plus(Network):
         first, *_, last = self.encoder(self.normalised(surface))
         joined = torch.cat([_enlarged(self.pyramid(last), first), self.skip(first)], dim=1)
         return _enlarged(self.final(self.decoder(joined)), surface)
+
+
+class WindowedDeepLabV3Plus(DeepLabV3Plus, LineNetwork):
+    """DeepLabV3+ that pools what lies around a pixel instead of the whole image, as far as its pyramid reaches: for
+    the line. H and W multiples of GRID."""
+
+    def __init__(self, channels: int, classes: int, features: int = FEATURES) -> None:
+        super().__init__(channels, classes, features)
+        self.reduction, self.grid, self.halo = 1, GRID, HALO
+        reach = DILATIONS[-1]
+        self.pyramid.pool = nn.AvgPool2d(2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
 
 
 class Pyramid(nn.Module):
@@ -82,12 +100,13 @@ class Pyramid(nn.Module):
         self.branches = nn.ModuleList(
             [_convolution(before, after), *(_convolution(before, after, 3, dilation) for dilation in dilations)]
         )
+        self.pool: nn.Module = nn.AdaptiveAvgPool2d(1)
         self.pooled = _convolution(before, after) if pooling_convolution else nn.Sequential()
         joined = after * (1 + len(dilations)) + (after if pooling_convolution else before)
         self.join = nn.Sequential(_convolution(joined, after), nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
-        image = self.pooled(x.mean(dim=(2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
+        image = self.pooled(self.pool(x)).expand(-1, -1, *x.shape[2:])
         out: Tensor = self.join(torch.cat([*(branch(x) for branch in self.branches), image], dim=1))
         return out
 

@@ -7,8 +7,8 @@ from functools import partial
 from torch import nn
 
 from calibration.network import unet
-from calibration.network.networks import elu_unet, lite, resnet
-from calibration.network.networks.deeplab import FCN, DeepLabV3, DeepLabV3Plus
+from calibration.network.networks import deeplab, elu_unet, lite, resnet
+from calibration.network.networks.deeplab import FCN, DeepLabV3, DeepLabV3Plus, WindowedDeepLabV3Plus
 from calibration.network.networks.elu_unet import EluUNet
 from calibration.network.networks.lite import LiteUNet
 from calibration.network.networks.resnet import ResNetClassifier
@@ -45,11 +45,13 @@ NETWORKS = {
     "deeplabv3plus_plain": Architecture(
         partial(DeepLabV3Plus, pooling_convolution=False), resnet.FEATURES, 16, pools_globally=True
     ),
+    "deeplabv3plus_windowed": Architecture(WindowedDeepLabV3Plus, resnet.FEATURES, deeplab.GRID),
     "resnet50": Architecture(ResNetClassifier, resnet.FEATURES, 32, pools_globally=True, classifies=True),
 }
 """`unet_half` is the U-Net on the surface at half its resolution, `unet_contrast` on local contrast in photographs at
 half theirs, `unet_contrast_quarter` at a quarter, `unet_lite0` one over an encoder whose weights are published;
-`deeplabv3plus_plain` joins the pooled image to the pyramid without a convolution of its own."""
+`deeplabv3plus_plain` joins the pooled image to the pyramid without a convolution of its own, `deeplabv3plus_windowed`
+pools around each pixel."""
 
 
 def architecture(name: str) -> Architecture:
