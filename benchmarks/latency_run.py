@@ -1,5 +1,6 @@
 """One run of the latency benchmark: the line behind the simulated camera at a web speed, and who hears its events."""
 
+import gc
 import math
 import os
 import tempfile
@@ -72,6 +73,33 @@ class Stamped(Inspection):
         stamps = np.array(strips, np.int64).reshape(-1, len(STAGES) + 1)
         steps = np.diff(np.maximum.accumulate(stamps, axis=1), axis=1) / 1e6
         return dict(zip(STAGES, np.median(steps, axis=0).tolist(), strict=True)) if len(steps) else {}
+
+
+@dataclass
+class Told:
+    """What is kept of the events: how many, of defects opened number and end (mm), and what was degraded. Who kept
+    them whole would have them all looked at whenever Python collects its garbage, which the line does not."""
+
+    events: int = 0
+    opened: list[tuple[int, float]] = field(default_factory=list)
+    degraded_mm: list[tuple[float, float]] = field(default_factory=list)
+    end_mm: float = 0.0
+
+    def add(self, bodies: Sequence[Defect | Coverage | Alarm]) -> None:
+        """In the order in which they were published."""
+        for seq, body in enumerate(bodies, self.events + 1):
+            if isinstance(body, Defect) and body.phase == "opened":
+                self.opened.append((seq, body.box_mm[3]))
+            elif isinstance(body, Coverage):
+                self.end_mm = max(self.end_mm, body.to_mm)
+                if body.state == "degraded":
+                    self.degraded_mm.append((body.from_mm, body.to_mm))
+        self.events += len(bodies)
+
+    def rows_at_ends(self, pitch_mm: float) -> int:
+        """Degraded rows at the ends of the roll, where not all lights can have been."""
+        at_ends = [(begin, end) for begin, end in self.degraded_mm if begin < FRAME_MM or end > self.end_mm - FRAME_MM]
+        return round(sum(end - begin for begin, end in at_ends) / pitch_mm)
 
 
 @dataclass
@@ -166,7 +194,7 @@ def measured(config: Config, speed_m_per_min: float, seconds: float) -> Run:
     simulated = msgspec.structs.replace(config.camera.simulated, frames_per_s=frames_per_s, repeats=True)
     camera = msgspec.structs.replace(config.camera, device="simulated", simulated=simulated)
     endpoints = [f"tcp://127.0.0.1:{port}" for port in _free_ports(2)]
-    told: list[Defect | Coverage | Alarm] = []
+    told = Told()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="foilsight-latency-")))
         line = stack.enter_context(configured_line(msgspec.structs.replace(config, camera=camera), quiet=True))
@@ -180,20 +208,22 @@ def measured(config: Config, speed_m_per_min: float, seconds: float) -> Run:
 
         def publish(bodies: Sequence[Defect | Coverage | Alarm]) -> None:
             writer.publish(*bodies)
-            told.extend(bodies)
+            told.add(bodies)
 
         arguments = (line.calibration, model.info, backend, config, publish)
         inspection = stack.enter_context(Stamped(*arguments))
+        gc.collect()
+        gc.freeze()
         took_s, cores, lost = _run(inspection, line, camera, WARM_S + seconds)
         inspection.finish()
-        arrived = heard.until(len(told))
+        arrived = heard.until(told.events)
     begun_ns = inspection.frames[0][1] + int(WARM_S * 1e9)
     ms_per_row = inspection.axes.row_mm / (speed_m_per_min / 60)
-    not_whole = inspection.totals.degraded + inspection.totals.uninspected - rows_at_ends(told, inspection.axes.row_mm)
+    not_whole = inspection.totals.degraded + inspection.totals.uninspected - told.rows_at_ends(inspection.axes.row_mm)
     return Run(
         speed_m_per_min=speed_m_per_min,
-        ms=latencies_ms(told, arrived, inspection.frames, begun_ns),
-        events=len(told),
+        ms=latencies_ms(told.opened, arrived, inspection.frames, begun_ns),
+        events=told.events,
         lost_exposures=lost,
         rows_not_whole=max(0, not_whole),
         rows=inspection.totals.rows,
@@ -221,29 +251,22 @@ def _run(inspection: Stamped, line: Line, camera: CameraConfig, seconds: float) 
         return took_s, cores, live.counts.overwritten + inspection.frame_counts.lost
 
 
-def rows_at_ends(told: Sequence[object], pitch_mm: float) -> int:
-    """Degraded rows at the ends of the roll, where not all lights can have been."""
-    coverage = [body for body in told if isinstance(body, Coverage) and body.state == "degraded"]
-    end_mm = max((body.to_mm for body in told if isinstance(body, Coverage)), default=0.0)
-    at_ends = [each for each in coverage if each.from_mm < FRAME_MM or each.to_mm > end_mm - FRAME_MM]
-    return round(sum(each.to_mm - each.from_mm for each in at_ends) / pitch_mm)
-
-
 def latencies_ms(
-    told: Sequence[object], arrived: dict[int, int], frames: Sequence[tuple[float, int, int]], begun_ns: int
+    opened: Sequence[tuple[int, float]],
+    arrived: dict[int, int],
+    frames: Sequence[tuple[float, int, int]],
+    begun_ns: int,
 ) -> list[float]:
-    """Of the defects opened: from the last strobe that lit their last row to their arrival."""
+    """Of the defects opened (number of the event, end in mm): from the last strobe that lit their last row to their
+    arrival."""
     places = np.array([place for place, _, _ in frames]) - frames[0][0] + FRAME_MM / 2
     exposed, lights = (np.array([frame[at] for frame in frames]) for at in (1, 2))
     latencies = []
-    for seq, body in enumerate(told, start=1):
-        if not isinstance(body, Defect) or body.phase != "opened" or seq not in arrived:
-            continue
+    for seq, end_mm in opened:
         nearest = [
-            exposed[lights == light][np.abs(places[lights == light] - body.box_mm[3]).argmin()]
-            for light in np.unique(lights)
+            exposed[lights == light][np.abs(places[lights == light] - end_mm).argmin()] for light in np.unique(lights)
         ]
-        if min(nearest) > begun_ns:
+        if seq in arrived and min(nearest) > begun_ns:
             latencies.append((arrived[seq] - max(nearest)) / 1e6)
     return latencies
 

@@ -1,7 +1,8 @@
 """What every stage of the line takes of the time, one after another in one thread."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from edge.assembly.assembler import Assembler
 from edge.core.calibration import Calibration
@@ -10,7 +11,7 @@ from edge.core.types import F32, U8, ClassMap, Frame
 from edge.core.web_axes import WebAxes
 from edge.defects.joiner import DefectJoiner
 from edge.pipeline.ledger import Ledger
-from edge.segmentation.backend import Backend
+from edge.segmentation.backend import RowBackend, RowByRow
 from edge.segmentation.model import ModelFile
 from edge.segmentation.stream import Segmenter
 from edge.surface.solver import SurfaceSolver, empty_surface
@@ -21,20 +22,39 @@ STAGES = ("assembly", "surface", "windows", "network", "defects")
 class _Timed:
     """A network that keeps its time."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: RowBackend) -> None:
         self._backend = backend
         self.name, self.precision = backend.name, backend.precision
         self.seconds = 0.0
 
     def infer(self, surface: F32) -> tuple[U8, U8]:
+        return self.timed(self._backend.infer, surface)
+
+    def row_by_row(self, shape: tuple[int, int, int, int]) -> RowByRow | None:
+        made = self._backend.row_by_row(shape)
+        return None if made is None else _TimedRows(made, self)
+
+    def timed(self, work: Callable[[F32], tuple[U8, U8]], surface: F32) -> tuple[U8, U8]:
         begin = time.perf_counter()
-        answer = self._backend.infer(surface)
+        answer = work(surface)
         self.seconds += time.perf_counter() - begin
         return answer
 
 
+@dataclass
+class _TimedRows:
+    rows: RowByRow
+    network: _Timed
+
+    def begin(self) -> None:
+        self.rows.begin()
+
+    def push(self, surface: F32) -> tuple[U8, U8]:
+        return self.network.timed(self.rows.push, surface)
+
+
 def parts_of_time(
-    frames: Sequence[Frame], calibration: Calibration, model: ModelFile, backend: Backend, config: Config
+    frames: Sequence[Frame], calibration: Calibration, model: ModelFile, backend: RowBackend, config: Config
 ) -> dict[str, float]:
     """Of a web without watches, in the same memory for every strip; `windows` is what lies around the network."""
     rows, width, pitch_mm = config.assembly.strip_rows, calibration.width, model.info.pitch_mm
@@ -45,6 +65,7 @@ def parts_of_time(
     ledger = Ledger(calibration, pitch_mm)
     planes, surface_memory, map_memory = assembler.empty_planes(), empty_surface(rows, width), segmenter.empty_map()
     seconds = dict.fromkeys(STAGES, 0.0)
+    network.seconds = 0.0  # it was tried
     last = time.perf_counter()
 
     def lap(stage: str) -> None:

@@ -28,7 +28,8 @@ def _throughput(found: Figures) -> Rows:
         of = f"{web['metres']:g} m of {density} web, {found['width_px']:,} px wide, {found['precision']}"
         yield (
             f"whole line, {of}",
-            f"{web['mpix_per_s']['line']:.1f} MPix/s, {_ratio(web['line_of_network'])} of its network alone; "
+            f"{web['mpix_per_s']['line']:.1f} MPix/s, {_ratio(web['line_of_network'])} of its network alone, "
+            f"{_ratio(web['line_of_windows'])} of it in windows with halos; "
             f"{_score(web['found']['line'])}",
         )
         if "line_of_rival" in web:

@@ -6,9 +6,10 @@ what every stage takes of the time.
 
 Two fixed webs, dense and production, in rolls of a metre, each rendered by its seed and in memory while all ways of
 inspecting take it in turn. None was ever trained on. Ratios are of roll by roll: their median, and in brackets what a
-half of them lies between. "Network alone": as many windows of the same shapes as the line gives its network, halos
-included, one after another. Parts of the time are those of one stage after another, on the first roll. With `--gate`
-the line also runs behind the gate, which the model must have learnt. For int8 the model is quantised on the spot.
+half of them lies between. "Network alone": as many inferences of the same shapes as the line asks of its network, one
+after another; "in windows": as many as it would need if every strip were shown with all its halo. Parts of the time are
+those of one stage after another, on the first roll. With `--gate` the line also runs behind the gate, which the model
+must have learnt. For int8 the model is quantised on the spot.
 
 The rival has the same weights, thresholds and halo, at f32 as PyTorch has them by default, and every core
 (`benchmarks/rivals/eager.py`); it takes the first rolls only, and what is said of it and the line is said of these. All
@@ -36,7 +37,7 @@ from edge.simulation.camera import Rig, StrobedCamera
 from edge.simulation.web import RenderedWeb
 
 FIRST_SEED, ROLL_MM, WARM_MM = 70_001, 1000.0, 40.0
-LINE, GATED, NETWORK, RIVAL = "line", "line, gate on", "network alone", "rival"
+LINE, GATED, NETWORK, WINDOWS, RIVAL = "line", "line, gate on", "network alone", "network alone, in windows", "rival"
 
 
 class Web:
@@ -51,7 +52,7 @@ class Web:
         self._with_rival = min(self._rolls, round(1000 * rival_metres / self._roll_mm))
         self._mpix: list[float] = []
         self._parts: dict[str, float] = {}
-        self._ways = {name: Way() for name in (LINE, GATED, NETWORK, RIVAL)}
+        self._ways = {name: Way() for name in (LINE, GATED, NETWORK, WINDOWS, RIVAL)}
 
     def run(self, model: ModelFile, rival: ModelFile, backend: OpenVinoBackend, *, gate: bool) -> None:
         """Every roll in every way, behind a short one that does not count; `rival` is the model whose weights the rival
@@ -64,8 +65,8 @@ class Web:
             self._mpix.append(roll.mpix)
             if number == 0:
                 self._parts = parts_of_time(roll.frames, roll.calibration, model, backend, self._config)
-            shapes = roll.line(self._ways[LINE], backend, gate=False)
-            roll.network(self._ways[NETWORK], backend, shapes)
+            roll.network(self._ways[NETWORK], backend, roll.line(self._ways[LINE], backend, gate=False))
+            roll.network(self._ways[WINDOWS], backend, roll.in_windows())
             if gate:
                 roll.line(self._ways[GATED], backend, gate=True)
             if number < self._with_rival:
@@ -89,6 +90,7 @@ class Web:
             },
             "parts_of_time": self._parts,
             "line_of_network": self._ratio(NETWORK, LINE),
+            "line_of_windows": self._ratio(WINDOWS, LINE),
             "found": found,
         }
         if gated.wall_s:
@@ -142,6 +144,7 @@ def print_figures(found: dict[str, Any]) -> None:
     print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}", file=sys.stderr)
     ratios = {
         "line_of_network": "line to its network alone",
+        "line_of_windows": "line to it in windows",
         "line_of_rival": "line to rival",
         "gated_of_line": "gate on to gate off",
         "gated_of_rival": "gate on to rival",

@@ -15,26 +15,57 @@ from edge.core.types import F32, U8, ClassMap, Coverage, Frame
 from edge.core.web_axes import WebAxes
 from edge.defects.joiner import DefectJoiner
 from edge.pipeline.inspection import Inspection
-from edge.segmentation.backend import Backend
+from edge.segmentation.backend import RowBackend, RowByRow
 from edge.segmentation.model import ModelFile
+from edge.segmentation.windows import padded_length, plan_axis
 from edge.service.matching import Heard, Score, compare
 from edge.simulation.camera import StrobedCamera
 
-Shapes = Counter[tuple[int, ...]]
+
+@dataclass
+class Shown:
+    """How many windows of which shape a network was shown, and how often new rows of which."""
+
+    windows: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    rows: Counter[tuple[int, ...]] = field(default_factory=Counter)
+
+    @property
+    def pixels(self) -> int:
+        """Of them all, halos included."""
+        shapes = [*self.windows.items(), *self.rows.items()]
+        return sum(count * shape[0] * shape[2] * shape[3] for shape, count in shapes)
 
 
 class Counted:
-    """A backend, and how many windows of which shape went through it."""
+    """A backend, and what was `shown` to it."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: RowBackend) -> None:
         self._backend = backend
         self.name, self.precision = backend.name, backend.precision
-        self.shapes: Shapes = Counter()
+        self.shown = Shown()
 
     def infer(self, surface: F32) -> tuple[U8, U8]:
         """See `Backend.infer`."""
-        self.shapes[surface.shape] += 1
+        self.shown.windows[surface.shape] += 1
         return self._backend.infer(surface)
+
+    def row_by_row(self, shape: tuple[int, int, int, int]) -> RowByRow | None:
+        """See `RowBackend.row_by_row`."""
+        made = self._backend.row_by_row(shape)
+        return None if made is None else _CountedRows(made, self)
+
+
+@dataclass
+class _CountedRows:
+    rows: RowByRow
+    counted: Counted
+
+    def begin(self) -> None:
+        self.rows.begin()
+
+    def push(self, surface: F32) -> tuple[U8, U8]:
+        self.counted.shown.rows[surface.shape] += 1
+        return self.rows.push(surface)
 
 
 @dataclass
@@ -78,31 +109,49 @@ class Roll:
         self._axes = WebAxes(camera.web.pitch_mm)
         self._not_inspected: list[Coverage] = []
 
-    def line(self, way: Way, backend: Backend, *, gate: bool) -> Shapes:
-        """The whole line; gives the windows its network had to look at."""
+    def line(self, way: Way, backend: RowBackend, *, gate: bool) -> Shown:
+        """The whole line; gives what its network was shown."""
         counted, heard = Counted(backend), Heard()
         segmentation = msgspec.structs.replace(self._config.segmentation, gate=gate)
         config = msgspec.structs.replace(self._config, segmentation=segmentation)
         frames = [replace(frame) for frame in self.frames]  # nobody knows anything of them yet
         with Inspection(self.calibration, self._model.info, counted, config, heard.take) as inspection:
-            counted.shapes.clear()  # windows were only tried
+            counted.shown = Shown()  # before, windows were only tried
             with way.timed():
                 for frame in frames:
                     inspection.push(frame)
                 inspection.finish()
-        way.network_px += sum(windows * shape[0] * shape[2] * shape[3] for shape, windows in counted.shapes.items())
+        way.network_px += counted.shown.pixels
         self._not_inspected = heard.not_inspected
         self._judge(way, heard)
-        return counted.shapes
+        return counted.shown
 
-    def network(self, way: Way, backend: Backend, shapes: Shapes) -> None:
-        """The network alone on as many windows of the same shapes, one after another."""
+    def network(self, way: Way, backend: RowBackend, shown: Shown) -> None:
+        """The network alone on as much of the same shapes, one after another."""
         noise = np.random.default_rng(1)
-        windows = {shape: noise.normal(0, 0.2, shape).astype(np.float32) for shape in shapes}
+        shapes = [*shown.windows, *shown.rows]
+        surfaces = {shape: noise.normal(0, 0.2, shape).astype(np.float32) for shape in shapes}
+        rows = {shape: backend.row_by_row(shape) for shape in shown.rows}
         with way.timed():
-            for shape, count in shapes.items():
+            for shape, count in shown.windows.items():
                 for _ in range(count):
-                    backend.infer(windows[shape])
+                    backend.infer(surfaces[shape])
+            for shape, count in shown.rows.items():
+                row_by_row = rows[shape]
+                assert row_by_row is not None
+                for _ in range(count):
+                    row_by_row.push(surfaces[shape])
+
+    def in_windows(self) -> Shown:
+        """What a network is shown that sees every strip with all its halo."""
+        info, (rows, width) = self._model.info, self._truth.shape
+        window_rows = self._config.assembly.strip_rows + 2 * info.halo
+        down, across = (
+            plan_axis(padded_length(length, info.grid), window, info.halo, info.grid)
+            for length, window in ((rows, window_rows), (width, self._config.segmentation.window_width_px))
+        )
+        shape = (1, len(info.channels), down[0].stop - down[0].start, across[0].stop - across[0].start)
+        return Shown(windows=Counter({shape: len(down) * len(across)}))
 
     def rival(self, way: Way, model: ModelFile) -> None:
         """What one would write instead, every core at its command. Its classes are made into events by the line's own

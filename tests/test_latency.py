@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.latency import asked, compared, summary
-from benchmarks.latency_run import FRAME_MM, STAGES, Run, Stamped, latencies_ms, rows_at_ends
+from benchmarks.latency_run import FRAME_MM, STAGES, Run, Stamped, Told, latencies_ms
 from edge.core.config import Config
 from edge.core.types import F32, U8, Coverage, Defect
 from edge.segmentation.model import load_model
@@ -25,15 +25,22 @@ def opened(last_mm: float, phase: str = "opened") -> Defect:
     )  # fmt: skip
 
 
+def kept(bodies: list[Defect | Coverage]) -> Told:
+    told = Told()
+    for body in bodies:
+        told.add([body])
+    return told
+
+
 def test_latency_counts_from_the_last_of_the_lights_that_see_the_row_best() -> None:
     """Frame 10 has its middle on the row: of its neighbours, frames 9, 11 and 8 or 12 are nearest of their lights."""
     row_mm = 10 * ADVANCE_MM + FRAME_MM / 2
-    (ms,) = latencies_ms([opened(row_mm)], {1: 20 * INTERVAL_NS}, FRAMES, 0)
+    (ms,) = latencies_ms(kept([opened(row_mm)]).opened, {1: 20 * INTERVAL_NS}, FRAMES, 0)
     assert ms in (pytest.approx(900), pytest.approx(800))
 
 
 def test_only_what_was_opened_after_the_start_and_arrived_counts() -> None:
-    told = [opened(10.0, "closed"), opened(FRAME_MM), opened(40.0)]
+    told = kept([opened(10.0, "closed"), opened(FRAME_MM), opened(40.0)]).opened
     assert len(latencies_ms(told, {1: 10**9, 2: 10**9, 3: 4 * 10**9}, FRAMES, 15 * INTERVAL_NS)) == 1
     assert latencies_ms(told, {}, FRAMES, 0) == []
 
@@ -45,7 +52,7 @@ def test_degraded_rows_at_the_ends_of_a_roll_are_no_loss() -> None:
             from_row=rows[0], to_row=rows[1], from_mm=from_mm, to_mm=to_mm, state="degraded", why="three lights"
         )
 
-    assert rows_at_ends([degraded(1.6, 3.2), degraded(50.0, 60.0), degraded(96.8, 98.4)], 0.05) == 64
+    assert kept([degraded(1.6, 3.2), degraded(50.0, 60.0), degraded(96.8, 98.4)]).rows_at_ends(0.05) == 64
 
 
 def run_of(ms: np.ndarray) -> dict[str, object]:

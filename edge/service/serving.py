@@ -3,6 +3,7 @@
 It leaves no report: what it has to say are events, kept in the outbox, its health, and metrics.
 """
 
+import gc
 import threading
 import time
 from collections.abc import Sequence
@@ -125,6 +126,8 @@ class Running:
 
     def run(self, stop: threading.Event, length_mm: float | None, out: Path | None) -> None:
         """Inspect, and record in `out`, until told to stop; then what is left, and close the roll."""
+        gc.collect()
+        gc.freeze()  # what is there by now stays: no collection need look at it again
         with Watch(self._health, self._manager, self._sight, self._tell_status, self._keep) as watch:
 
             def stopped() -> bool:
