@@ -115,6 +115,7 @@ class Heard:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_listen, args=(self.publish, self.replay, theirs), daemon=True)
         self._process.start()
+        theirs.close()
         self._pipe.recv()
         return self
 

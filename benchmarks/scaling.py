@@ -3,8 +3,9 @@
     python -m benchmarks.scaling [--most-m 1.6] [--width-px 1024] [--density production] [--rounds 3] [--json]
 
 `--most-m 100` is the full range. One rendered metre comes again and again from memory, so that rendering costs nothing
-of the time, whatever the length. The best round of each length, one alone beyond 5 m; time of the wall, and of all
-processors together, which a busy machine disturbs less. The line through the times, least squares of what it is off in
+of the time, whatever the length. Median over rounds, one alone beyond 5 m; time of the wall, and of all processors
+together, which a busy machine disturbs less. A machine is not as fast at all times: each time is measured against those
+of a yardstick of 0.8 m right before and behind it. The line through these ratios, least squares of what it is off in
 percent: what a roll costs in any case, and what each metre costs. Memory: resident size, the most that was seen.
 """
 
@@ -14,6 +15,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +29,7 @@ from edge.segmentation.model import load_model
 from edge.segmentation.openvino import OpenVinoBackend
 
 CONFIG = Config()
-LEAST_M, FEW_M = 0.1, 5.0
+LEAST_M, FEW_M, YARDSTICK_M = 0.1, 5.0, 0.8
 _LOOK_FRAMES = 64
 
 
@@ -79,24 +81,36 @@ def measure(most_m: float, width_px: int, density: str, rounds: int) -> dict[str
         return taken
 
     one(LEAST_M)  # compiles
-    tried: dict[float, list[Taken]] = {metres: [] for metres in lengths(most_m)}
+    tried: dict[float, list[tuple[Taken, Taken, Taken]]] = {metres: [] for metres in lengths(most_m)}
+    before = one(YARDSTICK_M)
     for turn in range(rounds):
         for metres, taken in tried.items():
             if turn == 0 or metres <= FEW_M:
-                taken.append(one(metres))
-    wall_s = [min(each.wall_s for each in taken) for taken in tried.values()]
-    cpu_s = [min(each.cpu_s for each in taken) for taken in tried.values()]
+                taken.append((before, one(metres), behind := one(YARDSTICK_M)))
+                before = behind
     return {
         "width_px": width_px,
         "density": density,
         "precision": backend.precision,
         "metres": list(tried),
-        "wall_s": wall_s,
-        "cpu_s": cpu_s,
-        "rss_mb": [max(each.rss_mb for each in taken) for taken in tried.values()],
-        "wall": fitted(list(tried), wall_s),
-        "cpu": fitted(list(tried), cpu_s),
+        "rss_mb": [max(each.rss_mb for _, each, _ in taken) for taken in tried.values()],
+        "wall": _cost(tried, lambda taken: taken.wall_s),
+        "cpu": _cost(tried, lambda taken: taken.cpu_s),
     }
+
+
+def _cost(
+    tried: dict[float, list[tuple[Taken, Taken, Taken]]], of: Callable[[Taken], float]
+) -> dict[str, float | list[float]]:
+    """`s` of each length, as they were; `s_a_roll` and `s_per_m` of the line through what they are in yardsticks, times
+    what a yardstick took, and the most that a length is off it, as a part of it."""
+    s = [float(np.median([of(each) for _, each, _ in taken])) for taken in tried.values()]
+    yardstick_s = float(np.median([of(behind) for taken in tried.values() for *_, behind in taken]))
+    ratios = [
+        float(np.median([2 * of(each) / (of(before) + of(behind)) for before, each, behind in taken]))
+        for taken in tried.values()
+    ]
+    return {"s": s} | fitted(list(tried), [yardstick_s * ratio for ratio in ratios])
 
 
 def lengths(most_m: float) -> list[float]:
@@ -121,7 +135,7 @@ def main() -> None:
         print(json.dumps(found))
         return
     print(f"{'metres':>8}{'s':>10}{'s of CPU':>10}{'MB':>8}")
-    for row in zip(found["metres"], found["wall_s"], found["cpu_s"], found["rss_mb"], strict=True):
+    for row in zip(found["metres"], found["wall"]["s"], found["cpu"]["s"], found["rss_mb"], strict=True):
         print("{:8.1f}{:10.2f}{:10.2f}{:8.0f}".format(*row))
     for name, line in (("wall", found["wall"]), ("CPU", found["cpu"])):
         print(

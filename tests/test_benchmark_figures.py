@@ -32,6 +32,6 @@ def test_line_and_rival_are_held_against_the_same_truth(capsys: pytest.CaptureFi
 
 def test_each_length_is_inspected_and_gives_a_row() -> None:
     found = scaling(0.2, 64, "dense", 1)
-    assert found["metres"] == [0.1, 0.2] and found["cpu_s"][1] > found["cpu_s"][0]
+    assert found["metres"] == [0.1, 0.2] and found["cpu"]["s"][1] > found["cpu"]["s"][0]
     ((what, _),) = writer.ROWS["scaling"](json.loads(json.dumps(found)))
     assert "0.1 to 0.2 m" in what
