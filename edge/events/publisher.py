@@ -55,16 +55,12 @@ class EventWriter:
         self._closing = threading.Event()
         self._last_seq = outbox.last_seq
         self._context = lingering(_LINGER_MS)
-        self._name = endpoint or replay_endpoint or ""
+        self._name = endpoint or ""
         self._guard: Guard | None = None
         try:
             self._guard = Guard(self._context, keys)
             self._socket = None if endpoint is None else self._bound(endpoint, self._guard)
-            self._replay = (
-                None
-                if replay_endpoint is None
-                else ReplayServer(self._context, self._outbox.path, replay_endpoint, self._guard)
-            )
+            self._replay = None if replay_endpoint is None else ReplayServer(outbox.path, replay_endpoint, keys)
         except FoilsightError:
             self._leave()
             raise

@@ -1,9 +1,12 @@
 """Asking for events again: pages, junk, floods; whoever asks, and however, the line goes on publishing."""
 
+import os
+import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -189,10 +192,64 @@ def test_a_flood_of_requests_takes_little_of_the_line_s_processor_and_memory(
             while time.monotonic() - at_s < 1:
                 writer.publish(ALARM)
                 time.sleep(0.02)
-            assert 0 < answered - before <= 100 * (time.monotonic() - at_s) + 2
+            assert 0 < answered - before <= 50 * (time.monotonic() - at_s) + 2
             assert resident_bytes() - resident < 20e6
         with asking(replay) as ask:
             assert msgspec.json.decode(ask(b'{"since": 0}')[0])["last_seq"] == outbox.last_seq
+
+
+def niceness() -> dict[str, int]:
+    """Of the threads of this process, by their ids."""
+    tasks = [task for task in Path("/proc/self/task").iterdir() if (task / "comm").read_text().startswith("ZMQbg")]
+    return {task.name: os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in tasks}
+
+
+def test_who_connects_to_ask_again_waits_behind_the_line_and_no_event_does(
+    outbox: Outbox, publish: str, replay: str
+) -> None:
+    before, ours = niceness(), os.getpriority(os.PRIO_PROCESS, 0)
+    with line(outbox, publish, None):
+        assert {nice for thread, nice in niceness().items() if thread not in before} == {ours}
+    before = niceness()
+    with line(outbox, None, replay):
+        assert {nice for thread, nice in niceness().items() if thread not in before} == {19}
+
+
+BEGINS_AND_ENDS = """
+import sys
+from pathlib import Path
+from edge.events import EventWriter, Outbox
+path, publish, replay = sys.argv[1:]
+about = {"line": "", "roll": "", "model": "", "calibration": ""}
+with Outbox(Path(path)) as outbox:
+    for _ in range(10):
+        EventWriter(outbox, publish, 1.0, replay_endpoint=replay, **about).close()
+        print("ended", flush=True)
+"""
+
+
+def test_garbage_on_the_wire_does_not_end_a_line_that_ends(tmp_path: Path, publish: str, replay: str) -> None:
+    ports, over = [int(each.rpartition(":")[2]) for each in (publish, replay)], threading.Event()
+
+    def throw() -> None:
+        while not over.is_set():
+            with ExitStack() as connections:
+                for port in ports * 20:
+                    connection = connections.enter_context(socket.socket())
+                    connection.setblocking(False)
+                    connection.connect_ex(("127.0.0.1", port))
+                    with suppress(OSError):
+                        connection.send(random.randbytes(1000))
+
+    throwing = threading.Thread(target=throw)
+    throwing.start()
+    try:
+        with child(BEGINS_AND_ENDS, tmp_path / "outbox.sqlite", publish, replay) as process:
+            for _ in range(10):
+                assert said(process) == "ended"
+    finally:
+        over.set()
+        throwing.join()
 
 
 def test_several_subscribers_hear_the_same(outbox: Outbox, publish: str, replay: str) -> None:
