@@ -70,12 +70,9 @@ class OpenVinoBackend:
         return None if compiled is None else OpenVinoRows(compiled.create_infer_request(), self._failed)
 
     def _compiled_row_by_row(self, shape: tuple[int, ...]) -> Any:
-        openvino, network = _openvino(), self._read()
+        network = self._read()
         network.reshape(list(shape))
-        folding = openvino.passes.Manager()
-        folding.register_pass(openvino.passes.ConstantFolding())
-        folding.run_passes(network)  # shapes that are computed become constants
-        make_row_by_row(openvino, network, self._model.info.halo)
+        make_row_by_row(_openvino(), network, self._model.info.halo)
         return _core().compile_model(network, "CPU", self._compile)
 
     def _request(self, shape: tuple[int, ...]) -> tuple[Any, Iterator[Answer]]:
@@ -215,6 +212,5 @@ def _openvino() -> Any:
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
     import openvino.op.util
-    import openvino.passes
 
     return openvino

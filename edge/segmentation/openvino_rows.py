@@ -22,8 +22,8 @@ _CHANNELS, _ROWS = 1, 2
 
 
 class NotRowByRow(Exception):
-    """The network has an operation of which it is not known here how far it looks, or that gains nothing: OpenVINO
-    (2026.4) no longer computes in 8-bit integers what is so rewritten."""
+    """The network has an operation of which it is not known here how far it looks, or it is quantised: of what is
+    rewritten OpenVINO (2026.4) computes a part only in 8-bit integers, and takes longer than in windows."""
 
 
 def make_row_by_row(openvino: Any, network: Any, behind: int) -> None:
@@ -65,8 +65,8 @@ class _Graph:
         """One whose inputs have been rewritten."""
         kind, inputs = node.get_type_name(), [self._behind(each) for each in node.input_values()]
         behind = max((each for each in inputs if each is not None), default=0 if kind == "Parameter" else None)
-        if behind is None:
-            return  # a constant
+        if behind is None or kind == "ShapeOf":
+            return  # a constant: so are shapes
         if kind == "Convolution":
             node, behind = self._convolution(node, behind)
         elif kind in ("MaxPool", "AvgPool"):
