@@ -16,9 +16,9 @@ from calibration.network.unet import GRID, HALO, UNet
 from edge.core.errors import ModelError
 from edge.core.types import F32, U8, ClassMap, Surface
 from edge.segmentation.backend import Backend, RowByRow
-from edge.segmentation.model import ModelFile, ModelInfo, load_model
+from edge.segmentation.model import GateInfo, ModelFile, ModelInfo, load_model
 from edge.segmentation.openvino import OpenVinoBackend, cpu_has_bf16
-from edge.segmentation.stream import Segmenter
+from edge.segmentation.stream import Segmenter, open_gate
 
 WIDTH, WINDOW_PX = 250, 208
 INFO = ModelInfo(
@@ -120,9 +120,11 @@ def decided(
     strip_rows: int,
     pieces: Sequence[int],
     between: Callable[[Segmenter, int], None] = lambda _segmenter, _row: None,
+    info: ModelInfo = INFO,
 ) -> tuple[U8, U8]:
     """Class and score of all rows, pushed in pieces of these heights in turn."""
-    segmenter = Segmenter(backend, INFO, WIDTH, strip_rows, WINDOW_PX)
+    gate = open_gate(info, WIDTH, strip_rows) if info.gate is not None else None
+    segmenter = Segmenter(backend, info, WIDTH, strip_rows, WINDOW_PX, gate)
     maps, row, number = list[ClassMap](), 0, 0
     while row < surface.rows:
         to = min(row + pieces[number % len(pieces)], surface.rows)
@@ -164,6 +166,17 @@ def test_behind_web_that_nobody_saw_it_begins_anew(models: list[ModelFile]) -> N
     windows = decided(Windows(models[0]), surface, 64, [64])
     assert alike(decided(Rows(models[0]), surface, 64, [64]), windows)
     assert not windows[0][350:800].any()
+
+
+def test_behind_the_gate_it_goes_on_where_all_is_to_be_looked_at(models: list[ModelFile]) -> None:
+    surface, rows, windows = web(1200), Rows(models[0]), Windows(models[0])
+    surface.normals[:, :300] = 0
+    surface.normals[:, 1000:] = 0
+    info = msgspec.structs.replace(INFO, gate=GateInfo(threshold=45.0, noise=[(1e-3, 0.1)] * 3, recall=1.0, objects=1))
+    found, expected = (decided(each, surface, 64, [64], info=info) for each in (rows, windows))
+    assert alike(found, expected)
+    assert not found[0][:200].any() and not found[0][1100:].any()
+    assert rows.rows < 0.6 * windows.rows
 
 
 def test_another_model_goes_on_where_the_first_one_was(models: list[ModelFile]) -> None:

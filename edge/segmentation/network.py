@@ -47,19 +47,36 @@ class WindowNetwork:
             class_map.score[to, kept] = score[0, seen, across]
 
     def decide_next(
-        self, planes: F32, windows: Sequence[tuple[Window, Window]], keep: slice, bottom: int, class_map: ClassMap
+        self, planes: F32, windows: Sequence[tuple[Window, Window]], keep: slice, class_map: ClassMap
     ) -> None:
-        """As `decide`, of windows as high as `planes`, whose end is the web row `bottom`."""
-        follows, self._seen_to = self._seen_to == bottom - class_map.rows, bottom
-        if follows and self._going_on is not None and self._going_on.fits(keep, planes.shape[1]):
-            self._going_on.decide(planes, bottom, class_map)
+        """As `decide`, of windows that are as high as `planes`."""
+        follows, self._seen_to = self._follows(planes, keep, class_map), _bottom(planes, keep, class_map)
+        if follows and self._going_on is not None:
+            self._going_on.decide(planes, self._seen_to, class_map)
         else:
             self.decide(planes, windows, keep, class_map)
+
+    def rows_of_next(self, planes: F32, keep: slice, class_map: ClassMap) -> int:
+        """How many rows `decide_next` computes, once it goes on."""
+        height: int = planes.shape[1]
+        return class_map.rows if self._follows(planes, keep, class_map) else height
+
+    def _follows(self, planes: F32, keep: slice, class_map: ClassMap) -> bool:
+        """Whether these rows are the next ones, and can be decided as such."""
+        bottom = _bottom(planes, keep, class_map)
+        fits = self._going_on is not None and self._going_on.fits(keep, planes.shape[1])
+        return fits and self._seen_to == bottom - class_map.rows
 
     def _input_of(self, rows: int, columns: int) -> F32:
         if (rows, columns) in self._inputs:
             return self._inputs[rows, columns]
         return np.empty((1, self._channels, rows, columns), np.float32)
+
+
+def _bottom(planes: F32, keep: slice, class_map: ClassMap) -> int:
+    """The web row at which planes end."""
+    bottom: int = class_map.first_row - keep.start + planes.shape[1]
+    return bottom
 
 
 class GoingOn:

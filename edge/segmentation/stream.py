@@ -38,6 +38,8 @@ class Segmenter:
     by up to `strip_rows + halo` rows until `finish`. Memory: `2 strip_rows + 2 halo` rows. Raises ConfigError
     where the window leaves nothing between two halos or is off the model's grid.
 
+    Where the backend can, strips that follow each other do not have their halos looked at again, see `GoingOn`.
+
     With a `gate` (see `open_gate`) the network sees only the cells that it lets through: strip by strip in windows of
     that shape, of three small ones and the large one, of which there is least to compute; each is tried once when the
     segmenter is made, so that it is compiled by then. Pixels in those cells are what they are without the gate; all
@@ -162,9 +164,8 @@ class Segmenter:
         return maps
 
     def _network_of(self, backend: Backend) -> WindowNetwork:
-        channels, going_on = len(self._info.channels), None
-        if self._gate is None:
-            going_on = GoingOn.of(backend, channels, self._columns, self._strip_rows)
+        channels = len(self._info.channels)
+        going_on = GoingOn.of(backend, channels, self._columns, self._strip_rows)
         return WindowNetwork(backend, channels, (*self._small, self._large), going_on)
 
     def _window_start(self) -> int:
@@ -188,8 +189,7 @@ class Segmenter:
             self._gate.take(self._planes, self._top, self._inspected, self._filled, is_end=keep_stop == self._filled)
             self._run_gated(self._gate, here, keep, class_map)
         elif not unseen.all():
-            bottom = (self._origin or 0) + stop
-            self.network.decide_next(self._planes[:, here], self._large_windows(here), keep, bottom, class_map)
+            self.network.decide_next(self._planes[:, here], self._large_windows(here), keep, class_map)
         class_map.class_index[unseen] = 0
         class_map.score[unseen] = 0
         class_map.passed_over_px[unseen] = 0
@@ -203,8 +203,12 @@ class Segmenter:
         first = self._done // CELL
         cells = gate.looked_at(first, -(-(self._done + class_map.rows) // CELL))
         plans = [list(self._small_windows(shape, cells, first, here, keep)) for shape in self._small]
-        least = min(*plans, self._large_windows(here), key=_area)
-        self.network.decide(self._planes[:, here], least, keep, class_map)
+        least, planes = min(plans, key=_area), self._planes[:, here]
+        across = sum(column.stop - column.start for column in self._columns)
+        if _area(least) < across * self.network.rows_of_next(planes, keep, class_map):
+            self.network.decide(planes, least, keep, class_map)
+        else:
+            self.network.decide_next(planes, self._large_windows(here), keep, class_map)
         for row, looked in enumerate(cells, start=first):
             rows = slice(max(row * CELL - self._done, 0), (row + 1) * CELL - self._done)
             columns = np.repeat(looked, CELL)[: self._width]
