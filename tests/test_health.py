@@ -117,6 +117,16 @@ def test_a_lamp_that_drifts_is_a_reason_until_somebody_has_looked() -> None:
     assert "the lamp of light 2" in health.detail
 
 
+def test_a_recording_that_goes_on_is_no_reason_any_more() -> None:
+    health = inspecting()
+    health.hear(Alarm(kind="recording_ended", since="", detail="the disk is full"), 101.0)
+    health.look(seen(1e6))
+    assert (health.state, health.detail) == ("degraded", "recording_ended: the disk is full")
+    health.hear(Alarm(kind="recording_back", since="", detail="web-2.mcap"), 1e6)
+    health.look(seen(1e6 + 1))
+    assert (health.state, health.detail) == ("inspecting", "")
+
+
 def test_troubles_of_others_degrade_and_blindness_goes_before() -> None:
     health = inspecting()
     status = health.look(seen(101.0, troubles=("recording has ended: no space left",)))

@@ -20,6 +20,7 @@ from typing import Protocol, Self
 from edge.camera.ring import CameraState, Ring, RingStatus, RingWriter
 from edge.camera.shot import Shot
 from edge.core.errors import CameraError, FoilsightError
+from edge.core.pauses import Pauses
 from edge.core.types import Pixels
 
 FETCH_S = 0.1
@@ -109,7 +110,7 @@ class CameraProcess:
             self._ring.ring_bell()
 
     def _keep_alive(self) -> None:
-        pause_s = 0.0
+        pauses, pause_s = Pauses(STEADY_S, *PAUSES_S), 0.0
         while not self._told_to_stop.wait(pause_s):
             began_s = time.monotonic()
             trouble = self._run_once()
@@ -119,7 +120,7 @@ class CameraProcess:
                 raise CameraError(trouble[1])
             self._tell(*trouble)
             self.restarts += 1
-            pause_s = 0.0 if time.monotonic() - began_s > STEADY_S else _longer(pause_s)
+            pause_s = pauses.after(time.monotonic() - began_s)
 
     def _run_once(self) -> tuple[str, str] | None:
         """One process from its start to its end; None where that was asked for.
@@ -181,11 +182,6 @@ class CameraProcess:
         if self._trouble != (kind, detail):
             self._trouble = (kind, detail)
             self._report(kind, detail)
-
-
-def _longer(pause_s: float) -> float:
-    least_s, most_s = PAUSES_S
-    return min(max(least_s, 2 * pause_s), most_s)
 
 
 def _kill(process: BaseProcess) -> None:

@@ -6,6 +6,7 @@ count its slots, free and filled, so that one producer and one recorder need no 
 
 import mmap
 import multiprocessing
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,8 +53,9 @@ class Recorded:
 class RecorderProcess:
     """Records in a process of its own, from one producer thread; see `RecordingWriter` for the file.
 
-    `bits` of a pixel as it is handed over; `ring_bytes` of shared memory for frames that wait to be written. Raises
-    RecordingError where the file cannot be created. Whatever happens to the recorder later, `write` goes on returning:
+    `bits` of a pixel as it is handed over; `ring_bytes` of shared memory for frames that wait to be written. Recording
+    ends where less than `keep_free_bytes` of its disk are free. Raises RecordingError where the file cannot
+    be created. Whatever happens to the recorder later, `write` goes on returning:
     what is not recorded is counted, and `problem` says why; `crashed`, where that is because its process ended without
     a word. Where the producer dies, the recorder writes what it was given, and the index. Use it as a context manager.
     """
@@ -66,6 +68,7 @@ class RecorderProcess:
         roll: str = "",
         bits: Literal[8, 16] = 8,
         ring_bytes: int = 256 << 20,
+        keep_free_bytes: int = 0,
     ) -> None:
         self._path, self._calibration = path, calibration
         self._pixels = np.dtype(f"u{bits // 8}")
@@ -85,7 +88,10 @@ class RecorderProcess:
             self._slots = self._ring.slots()
             self._link, theirs = spawn.Pipe(duplex=False)
             self._process = spawn.Process(
-                target=_record, args=(self._ring, theirs, path, calibration, roll), name="recorder", daemon=True
+                target=_record,
+                args=(self._ring, theirs, path, calibration, roll, keep_free_bytes),
+                name="recorder",
+                daemon=True,
             )
             self._process.start()
         except OSError as error:
@@ -197,19 +203,37 @@ class _Ring:
         np.frombuffer(self.memory, np.uint8)[:: mmap.PAGESIZE].max()
 
 
-def _record(ring: _Ring, link: Connection, path: Path, calibration: Calibration, roll: str) -> None:
+def _record(
+    ring: _Ring, link: Connection, path: Path, calibration: Calibration, roll: str, keep_free_bytes: int
+) -> None:
     """The recorder: its first word is None or why there is no file, a second one why recording has ended early."""
-    told = _Told()
+    told, problem = _Told(), None
     try:
         with RecordingWriter(path, calibration, roll=roll) as writer:
             ring.touch()
             _keep_freed_memory()
             link.send(None)
             for frame in _frames(ring, told):
+                problem = no_room(path.parent, keep_free_bytes)
+                if problem is not None:
+                    break
                 writer.write(frame)
             writer.close(frames_dropped=ring.counts[_REFUSED])
     except FoilsightError as error:
-        link.send(str(error))
+        problem = str(error)
+    if problem is not None:
+        link.send(problem)
+
+
+def no_room(folder: Path, keep_free_bytes: int) -> str | None:
+    """Why nothing may be recorded there, None where there is room."""
+    try:
+        free_bytes = shutil.disk_usage(folder).free
+    except OSError as error:
+        return f"{folder}: cannot be reached ({error.strerror})"
+    if free_bytes >= keep_free_bytes:
+        return None
+    return f"{folder}: the disk is all but full, and what is free is left to events: make room, recording then goes on"
 
 
 def _keep_freed_memory() -> None:

@@ -36,8 +36,10 @@ _RISING = {
     "restarts": "the camera process was replaced",
 }
 """Counts of `Sight` that should not rise, and what it means where they do."""
-_LASTING = ("lamp", "light_", "misregistered", "checksum", "recording", "events_lost")
+_LASTING = ("lamp", "light_", "misregistered", "checksum", "recording_ended", "events_lost")
 """How kinds of alarms begin that are told once and last until somebody has looked; `light_in_doubt` is counted."""
+_OVER = {"recording_back": "recording_ended"}
+"""Alarms that say that another is over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,8 @@ class Health:
                 self._cover(body, now_s)
             elif isinstance(body, Alarm) and body.kind.startswith(_LASTING) and body.kind != "light_in_doubt":
                 self._held[body.kind] = _Reason("degraded", f"{body.kind}: {body.detail}", float("inf"))
+            elif isinstance(body, Alarm) and body.kind in _OVER:
+                self._held.pop(_OVER[body.kind], None)
 
     def look(self, sight: Sight) -> Status | None:
         """The state from now on; a status to be told where it, or what it is for, has changed."""

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 from edge.camera.live import LiveCamera
 from edge.core.clock import utc_now
@@ -15,7 +16,7 @@ from edge.recording.recorder_process import Recorded, RecorderProcess
 from edge.service.inspecting import Tell, Wishes, inspect_web
 from edge.service.line import Line
 from edge.service.progress import web_progress
-from edge.service.recordings import Recordings
+from edge.service.recordings import KEEP_FREE_BYTES, Recordings
 from edge.service.report import Report
 from edge.service.stopping import stop_when_asked
 
@@ -36,7 +37,8 @@ def run(
     with stop_when_asked() as stop:
 
         def frames(tell: Tell) -> Generator[Frame]:
-            return live_frames(line, config, tell, stop.is_set, length_mm, out)
+            record = None if out is None else recordings_in(out, line, config)
+            return live_frames(line, config, tell, stop.is_set, length_mm, record)
 
         wishes = Wishes(quiet=quiet, keep_events_mb=config.events.keep_mb)
         return inspect_web(
@@ -64,8 +66,20 @@ def record(line: Line, config: Config, out: Path, length_mm: float | None = None
         return recorder.stop()
 
 
-def _recorder(line: Line, config: Config, out: Path) -> RecorderProcess:
-    return RecorderProcess(out, line.calibration, roll=config.roll, bits=8 if line.calibration.white < 256 else 16)
+def _recorder(line: Line, config: Config, out: Path, keep_free_bytes: int = 0) -> RecorderProcess:
+    bits: Literal[8, 16] = 8 if line.calibration.white < 256 else 16
+    return RecorderProcess(out, line.calibration, roll=config.roll, bits=bits, keep_free_bytes=keep_free_bytes)
+
+
+def recordings_in(out: Path, line: Line, config: Config, *, insists: bool = True) -> Callable[[Tell], Recordings]:
+    """What records in `out` beside an inspection, once it knows whom to tell alarms; `insists` as in `Recordings`."""
+    opened = partial(_recorder, line, config, keep_free_bytes=KEEP_FREE_BYTES)
+    return lambda tell: Recordings(out, opened, telling(tell), insists=insists)
+
+
+def telling(tell: Tell) -> Callable[[str, str], None]:
+    """Alarms by their kind and detail."""
+    return lambda kind, detail: tell(Alarm(kind=kind, since=utc_now(), detail=detail))
 
 
 def live_frames(
@@ -74,26 +88,22 @@ def live_frames(
     tell: Tell,
     stop: Callable[[], bool],
     length_mm: float | None,
-    out: Path | None = None,
+    record: Callable[[Tell], Recordings] | None = None,
     meet: Callable[[LiveCamera], None] = lambda _camera: None,
 ) -> Generator[Frame]:
     """The camera's frames until told to stop, with what it had delivered by then; or until `length_mm` of web, the last
-    frame being the first to show their end. `meet` is given the camera before its first frame.
+    frame being the first to show their end.
 
-    With `out` those that have a position are recorded as well, see `Recordings`. Raises RecordingError where the file
-    cannot be created.
+    The processes beside the one that inspects live here. With `record` (`recordings_in`) a recorder is started first,
+    and takes the frames that have a position; then the camera, which `meet` is given before its first frame. The camera
+    ends first; when what is left on its ring is inspected and recorded, so does the recorder. `LiveCamera` and
+    `Recordings` start theirs again. Raises FoilsightError where either cannot be started at all.
     """
-
-    def report(kind: str, detail: str) -> None:
-        tell(Alarm(kind=kind, since=utc_now(), detail=detail))
-
     left_mm = None if length_mm is None else length_mm - line.frame_mm
     first_mm: float | None = None
     with ExitStack() as stack:
-        recordings = None
-        if out is not None:
-            recordings = stack.enter_context(Recordings(out, partial(_recorder, line, config), report))
-        camera = stack.enter_context(LiveCamera(config.camera, line.calibration, line.open_camera, report))
+        recordings = None if record is None else stack.enter_context(record(tell))
+        camera = stack.enter_context(LiveCamera(config.camera, line.calibration, line.open_camera, telling(tell)))
         meet(camera)
         for frame in chain(camera.frames(stop), camera.rest()):
             if recordings is not None and math.isfinite(frame.encoder_mm):

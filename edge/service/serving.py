@@ -36,7 +36,7 @@ from edge.service.notify import ServiceManager
 from edge.service.recordings import next_free
 from edge.service.report import OUTBOX
 from edge.service.resuming import Resumption, last_place
-from edge.service.run import live_frames
+from edge.service.run import live_frames, recordings_in
 from edge.service.shelf import Names, Shelf
 from edge.service.stopping import stop_when_asked
 from edge.service.swapping import Change, Swapper
@@ -137,7 +137,8 @@ class Running:
                     watch.stop()
                 return stop.is_set()
 
-            frames = live_frames(self._line, self._config, self._hear, stopped, length_mm, out, self._meet)
+            record = None if out is None else recordings_in(out, self._line, self._config, insists=False)
+            frames = live_frames(self._line, self._config, self._hear, stopped, length_mm, record, self._meet)
             with closing(frames):
                 for frame in frames:
                     self._push(frame)
