@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edge.core.types import Alarm, Coverage
-from edge.service.health import BLIND_S, HEART_S, HOLD_S, STALL_S, UNUSED_S, Health, Sight
+from edge.service.health import BLIND_S, HEART_S, HOLD_S, MOST_CHARACTERS, STALL_S, UNUSED_S, Health, Sight
 from edge.service.notify import ServiceManager
 
 CALM = Sight(now_s=100.0, camera="streaming", camera_detail="", heart_s=0.1, loop_s=0.1, stage_s=0.0)
@@ -115,6 +115,27 @@ def test_a_lamp_that_drifts_is_a_reason_until_somebody_has_looked() -> None:
     health.look(seen(1e6))
     assert health.state == "degraded"
     assert "the lamp of light 2" in health.detail
+
+
+def test_many_faults_are_told_in_a_line_the_worst_first() -> None:
+    health = inspecting()
+    lamp = (
+        "the lamp of light 2 gives 51.0 % less than the others since it was calibrated, flat web comes out tilted by "
+    )
+    health.hear(Alarm(kind="lamp_drifts", since="", detail=lamp + "11.32 degrees: clean or replace it"), 101.0)
+    health.hear(covered("degraded", "not seen under light 3"), 101.0)
+    health.hear(covered("uninspected", "seen under too few lights"), 101.0)
+    full = "outbox.sqlite: outbox cannot be written"
+    status = health.look(seen(101.0, lost=3, restarts=1, troubles=(full,), camera="device lost"))
+    assert status is not None
+    camera, unseen, following, more = status.detail.split("; ")
+    assert (camera, unseen) == ("camera: device lost", "web passes unseen: seen under too few lights")
+    assert following.startswith((full, "lamp_drifts: the lamp of light 2"))
+    assert more == "and 4 more"
+    assert health.look(seen(101.5, lost=3, restarts=1, doubtful=1, troubles=(full,), camera="device lost")) is None
+    health.look(seen(101.0 + 2 * HOLD_S, lost=3, restarts=1, doubtful=1))
+    assert health.detail.startswith("lamp_drifts: the lamp of light 2 gives 51.0 % less")
+    assert len(health.detail) <= MOST_CHARACTERS
 
 
 def test_a_recording_that_goes_on_is_no_reason_any_more() -> None:

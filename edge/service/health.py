@@ -7,6 +7,7 @@ should look; `blind`: web passes, or may pass, and nobody sees it; `stopped`: in
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Literal, get_args
 
 from edge.camera.ring import CameraState
@@ -26,6 +27,8 @@ HEART_S = 45.0
 longer nobody looks after it any more."""
 UNUSED_S = 3.0
 """Exposures of which none can be used for so long are as good as none."""
+MOST_SHOWN, MOST_CHARACTERS = 3, 100
+"""Of the reasons, and of each of them: all of it stands in the alarms."""
 
 _RISING = {
     "lost": "frames are lost on their way",
@@ -77,13 +80,23 @@ class Sight:
 
 @dataclass(frozen=True)
 class _Reason:
+    """`until_s`: infinite for what lasts, and for what is seen at this moment."""
+
     state: State
     words: str
-    until_s: float
+    until_s: float = float("inf")
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Blindness first, then what wants somebody, then what goes by itself."""
+        return self.state != "blind", -self.until_s
 
 
 class Health:
-    """The state of a line and why, from what is seen of it (`look`) and what it tells (`hear`); from any thread."""
+    """The state of a line and why, from what is seen of it (`look`) and what it tells (`hear`); from any thread.
+
+    `detail`: the worst `MOST_SHOWN` reasons, for a person at a glance.
+    """
 
     def __init__(self) -> None:
         self.state: State = "starting"
@@ -102,7 +115,7 @@ class Health:
                 self._begun = self._begun or body.state != "uninspected"
                 self._cover(body, now_s)
             elif isinstance(body, Alarm) and body.kind.startswith(_LASTING) and body.kind != "light_in_doubt":
-                self._held[body.kind] = _Reason("degraded", f"{body.kind}: {body.detail}", float("inf"))
+                self._held[body.kind] = _Reason("degraded", f"{body.kind}: {body.detail}")
             elif isinstance(body, Alarm) and body.kind in _OVER:
                 self._held.pop(_OVER[body.kind], None)
 
@@ -115,9 +128,13 @@ class Health:
             self._held = {name: held for name, held in self._held.items() if held.until_s > sight.now_s}
             self._begun = self._begun or sight.camera == "no trigger"
             self.state = self._worst(reasons)
-            worst_first = sorted(reasons.values(), key=lambda reason: reason.state != "blind")
-            self.detail = "; ".join(reason.words for reason in worst_first) or _at_rest(sight)
-            return self._news(frozenset(reasons) | {_at_rest(sight)})
+            if "unseen" in reasons:
+                reasons.pop("was unseen", None)
+            worst_first = sorted(reasons, key=lambda name: reasons[name].rank)
+            shown, more = worst_first[:MOST_SHOWN], len(worst_first[MOST_SHOWN:])
+            words = [shorten(reasons[name].words, MOST_CHARACTERS, placeholder=" …") for name in shown]
+            self.detail = "; ".join([*words, f"and {more} more"] if more else words) or _at_rest(sight)
+            return self._news(frozenset(shown) | {_at_rest(sight)})
 
     def stop(self, why: str) -> Status | None:
         """The line has ended."""
@@ -145,7 +162,7 @@ class Health:
         """What is wrong at this moment."""
 
         def blind(words: str) -> _Reason:
-            return _Reason("blind", words, sight.now_s)
+            return _Reason("blind", words)
 
         if sight.loop_s >= STALL_S:
             yield "loop", blind(f"the inspect loop has not answered for {sight.loop_s:.0f} s")
@@ -161,7 +178,7 @@ class Health:
         if sight.now_s - self._used_s >= UNUSED_S:
             yield "unused", blind("exposures arrive and none of them can be used")
         for trouble in sight.troubles:
-            yield trouble, _Reason("degraded", trouble, sight.now_s)
+            yield trouble, _Reason("degraded", trouble)
 
     def _worst(self, reasons: dict[str, _Reason]) -> State:
         states = {reason.state for reason in reasons.values()}

@@ -39,8 +39,8 @@ def run(
         Run for months, as a service: no report, but health, metrics and a log; started again, it goes on where it was
         on the web. Events are kept in STATE_DIRECTORY.
     record
-        Recording to write besides (MCAP); where it cannot go on, inspection does. A service that finds the file there
-        writes NAME-2.mcap, NAME-3.mcap and so on, and deletes none.
+        Recording to write besides (MCAP). Where it cannot go on, or less than 1 GB is free, inspection does, and it is
+        tried again in NAME-2.mcap, NAME-3.mcap and so on, which a service also writes when it is started again.
     """
     from edge.service.line import configured_line
 
