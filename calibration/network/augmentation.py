@@ -101,6 +101,14 @@ def augmentation_for(channels: Sequence[str]) -> Augmentation:
     return OF_PHOTOGRAPHS if are_photographs(channels) else Augmentation()
 
 
+def continued(image: F32, grid: int, mirrored: bool) -> F32:
+    """An image (C,H,W) whose height and width are multiples of `grid`: below and on the right it goes on with its
+    mirror image where `mirrored`, as photographs do in training, else its last row and column are repeated, as the
+    line does with a web. Repeated rows are streaks, which on a photograph may be a defect."""
+    beyond = ((0, 0), (0, -image.shape[1] % grid), (0, -image.shape[2] % grid))
+    return np.pad(image, beyond, mode="symmetric") if mirrored else np.pad(image, beyond, mode="edge")
+
+
 def are_photographs(channels: Sequence[str]) -> bool:
     """Whether images with channels of these names hold brightness alone, no normals."""
     return not any(name.startswith("normal_") for name in channels)

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from calibration.network.augmentation import are_photographs, continued
 from calibration.network.datasets.dataset import Dataset
 from calibration.network.datasets.opening import open_dataset
 from calibration.network.decision import without_small
@@ -98,8 +99,8 @@ def evaluation_of(model: ModelFile, data: Dataset) -> Evaluation:
 def classify(backend: OpenVinoBackend, info: ModelInfo, image: F32) -> tuple[U8, U8]:
     """Class index and score (H,W) u8 of an image (C,H,W) f32 of any size."""
     _, height, width = image.shape
-    rows, columns = (padded_length(size, info.grid) for size in (height, width))
-    padded = np.pad(image, ((0, 0), (0, rows - height), (0, columns - width)), mode="edge")[None]
+    padded = continued(image, info.grid, mirrored=are_photographs(info.channels))[None]
+    rows, columns = padded.shape[2:]
     called, certainty = np.empty((2, rows, columns), np.uint8)
     for window in plan_axis(rows, _slab(info) + 2 * info.halo, info.halo, info.grid):
         answers = backend.infer(np.ascontiguousarray(padded[:, :, window.start : window.stop]))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from calibration.network.augmentation import are_photographs
 from calibration.network.decision import DecisionCounts
 from calibration.network.export import export
 from calibration.network.networks.network import LineNetwork
@@ -33,11 +34,12 @@ def finish(
     without a defect raises an alarm. Of the calibration the provenance says the temperature and what error is left: of
     the most probable class of each pixel, and of those pixels where that is a defect.
     """
-    temperature, _ = calibrate(network, validation)
+    mirrored = are_photographs(channels)
+    temperature, _ = calibrate(network, validation, mirrored=mirrored)
     counts, of_all, of_defects = ThresholdCounts(len(classes) - 1), Reliability(), Reliability()
     decisions = None if clean_alarms is None else DecisionCounts(len(classes))
     for surface, truth in validation:
-        slabs = list(probabilities(network, surface))
+        slabs = list(probabilities(network, surface, mirrored=mirrored))
         if decisions is not None:
             decisions.add(np.concatenate([p for _, p in slabs], axis=1), truth)
         for rows, p in slabs:

@@ -15,14 +15,14 @@ PIXELS_OF_A_CLASS = 100_000
 LEAST_P = 1e-12
 
 
-def calibrate(network: LineNetwork, webs: Webs, seed: int = 0) -> tuple[float, list[float]]:
+def calibrate(network: LineNetwork, webs: Webs, seed: int = 0, *, mirrored: bool = False) -> tuple[float, list[float]]:
     """Mend a network's probabilities on webs it was not trained on; gives the temperature and each class's offset.
 
     Logits are divided by one temperature and an offset is added to each class that occurs, by which the webs are most
     likely (Alexandari et al. 2020): a training that shows rare classes often makes them seem frequent. Both go into
-    the last layer.
+    the last layer. `mirrored`: how webs go on beyond their edges, as `probabilities` says.
     """
-    log_p, truth, weights = _sampled(network, webs, np.random.default_rng(seed))
+    log_p, truth, weights = _sampled(network, webs, np.random.default_rng(seed), mirrored)
     occurs = torch.bincount(truth, minlength=network.shape[1]) > 0
     sharpness, offsets = torch.ones((), requires_grad=True), torch.zeros(network.shape[1], requires_grad=True)
     optimiser = torch.optim.LBFGS([sharpness, offsets], max_iter=100, line_search_fn="strong_wolfe")
@@ -44,14 +44,14 @@ def calibrate(network: LineNetwork, webs: Webs, seed: int = 0) -> tuple[float, l
 
 
 def _sampled(
-    network: LineNetwork, webs: Webs, random: np.random.Generator
+    network: LineNetwork, webs: Webs, random: np.random.Generator, mirrored: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Logarithms of probabilities (n,classes), truth (n,) and how many pixels each stands for (n,)."""
     log_p: list[F32] = []
     truths: list[NDArray[np.int64]] = []
     weights: list[F32] = []
     for surface, truth in webs:
-        for rows, p in probabilities(network, surface):
+        for rows, p in probabilities(network, surface, mirrored=mirrored):
             here = truth[rows].ravel()
             columns = p.reshape(len(p), -1)
             for k in np.unique(here):

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from calibration.network.augmentation import continued
 from calibration.network.networks.network import LineNetwork
 from calibration.network.sampling import Web
 from edge.core.types import F32, U8
@@ -19,10 +20,13 @@ THRESHOLDS = np.arange(1, STEPS) / STEPS
 SLAB_ROWS = 512
 
 
-def probabilities(model: LineNetwork, surface: F32) -> Iterator[tuple[slice, F32]]:
-    """Class probabilities of a surface (C,H,W) f32, slab by slab: its rows and (classes,rows,W) f32."""
+def probabilities(model: LineNetwork, surface: F32, *, mirrored: bool = False) -> Iterator[tuple[slice, F32]]:
+    """Class probabilities of a surface (C,H,W) f32, slab by slab: its rows and (classes,rows,W) f32.
+
+    `mirrored`: how it goes on beyond its edges, as `continued` says.
+    """
     _, height, width = surface.shape
-    padded = np.pad(surface, ((0, 0), (0, -height % model.grid), (0, -width % model.grid)), mode="edge")
+    padded = continued(surface, model.grid, mirrored)
     was_training = model.training
     model.eval()
     with torch.inference_mode():

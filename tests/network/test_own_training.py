@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from calibration.network.checkpoint import load_checkpoint
 from calibration.network.contrast import HALO_CELLS, LocalContrast
 from calibration.network.datasets.dataset import DatasetError
 from calibration.network.datasets.opening import open_dataset
@@ -24,7 +25,7 @@ from calibration.network.reliability import Reliability
 from calibration.network.rendered import render_webs
 from calibration.network.splitting import split_groups
 from calibration.network.temperature import calibrate
-from calibration.network.thresholds import choose_thresholds
+from calibration.network.thresholds import choose_thresholds, probabilities
 from calibration.network.train import Course, train
 from calibration.network.training_commands import train as train_command
 from calibration.network.unet import UNet
@@ -113,6 +114,23 @@ def test_a_model_of_photographs_finds_what_it_has_not_seen(trained: Path, tiles:
     assert found.mean_iou == pytest.approx(np.mean([each.iou for each in found.scores.classes.values()]))
     assert found.expected_calibration_error is not None
     assert found.expected_calibration_error < 0.1
+
+
+def test_photographs_go_on_with_their_mirror_image_when_judged_as_when_learnt(trained: Path, tiles: Path) -> None:
+    model, (photograph, _, _) = read_model(trained), open_dataset(str(tiles))[0]
+    info, backend = model.info, OpenVinoBackend(read_model(trained), "f32")
+    _, height, width = photograph.shape
+    assert height % info.grid
+    assert width % info.grid
+    beyond = ((0, 0), (0, -height % info.grid), (0, -width % info.grid))
+    whole = backend.infer(np.pad(photograph, beyond, mode="symmetric")[None])
+    for found, wanted in zip(classify(backend, info, photograph), whole, strict=True):
+        assert np.array_equal(found, wanted[0, :height, :width])
+    network = load_checkpoint(trained.with_suffix(".pt"))
+    p = np.concatenate([p for _, p in probabilities(network, photograph, mirrored=True)], axis=1)
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(np.pad(photograph, beyond, mode="symmetric")[None]))
+    assert np.allclose(p, logits.softmax(dim=1)[0, :, :height, :width], atol=1e-6)
 
 
 def test_the_command_reports_a_model_against_masks(
