@@ -30,7 +30,8 @@ from edge.core.types import Alarm, Coverage, Defect, Status
 from edge.events import Outbox
 from edge.service.report import OUTBOX
 
-WARM_S = 15.0
+WARMING = 1 / 3
+"""Part of the time since the line's last start in which memory may still grow."""
 MOST_SLOPE_MB_H, MOST_DESCRIPTORS = 1.0, 4
 
 
@@ -74,7 +75,7 @@ def figures(folder: Path, seconds: float) -> dict[str, Any]:
     ids = [body.id for body in bodies if isinstance(body, Defect) and body.phase == "opened"]
     seqs = [seq for seq, _ in heard if seq]
     last = [sample for sample in service.samples if sample[0] == service.starts]
-    warm = [sample for sample in last if sample[1] - last[0][1] > WARM_S]
+    warm = last[int(WARMING * len(last)) :]
     slope = (
         float(np.polyfit([at for _, at, _, _ in warm], [mb for _, _, mb, _ in warm], 1)[0]) if len(warm) > 9 else 0.0
     )
