@@ -4,20 +4,20 @@
 
 A line inspects as fast as it can on one core, and writes and publishes its events. A process on another core floods its
 replay address: clients that ask for everything again and again and read it, others that never read, garbage in requests
-and on the wire, connections that come and go. Each kind of flood lasts for so many metres of web, and so does
-the quiet before and behind it, in which that process spins and talks to nobody.
+and on the wire, connections that come and go. Each kind of flood lasts for so many metres of web, and so does the quiet
+before and behind it, in which that process spins and talks to nobody.
 
 Each stretch is held against the mean of its two quiet neighbours. How fast the line was: by the time in which its
 busiest thread ran or waited for others of the line, say for Python's lock. What the flood took of a core: by the
-processor time of all threads of the line for the same web. Neither counts how long a thread waits for its turn behind
-what else runs on the machine. Median over the rounds, and the quartiles. Exit code 1 where a kind of flood takes more
-than `MOST_CORE` by its median, or where the line was slower than `LEAST_SPEED` in three rounds out of four.
+processor time of all threads of the line. Neither counts how long a thread waits for its turn behind what else runs on
+the machine, and both are parts of the wall's time, as the flood is. Median over the rounds, and the quartiles. Exit
+code 1 where a kind of flood takes more than `MOST_CORE` by its median, or where the line was slower than `LEAST_SPEED`
+in three rounds out of four.
 """
 
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,11 +26,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.flooder import KINDS, QUIET, Flooder
 from benchmarks.laps import Laps
 from benchmarks.memory import resident_mb
 from benchmarks.soak_line import free_ports
@@ -42,147 +43,18 @@ from edge.segmentation.model import load_model
 from edge.segmentation.openvino import OpenVinoBackend
 
 LEAST_SPEED, MOST_CORE = 0.97, 0.05
-QUIET, KINDS = "spin", ("pages", "unread", "junk", "wire", "storm")
 KEPT_EVENTS, KEPT_BYTES = 5_000, 1_000
 SETTLE_S, WARM_S = 1.5, 5.0
-_FLOODER = """
-import hashlib, os, socket, sys, threading, zmq
-endpoint, core = sys.argv[1:]
-os.sched_setaffinity(0, {int(core)})
-host, port = endpoint.removeprefix("tcp://").split(":")
-context = zmq.Context()
-context.linger = 0
-done = 0
-
-
-def dealers(reads):
-    sockets = [context.socket(zmq.DEALER) for _ in range(8)]
-    for each in sockets:
-        each.rcvhwm = 1000 if reads else 1
-        each.connect(endpoint)
-    return sockets
-
-
-def asking(request, reads):
-    sockets = dealers(reads)
-    try:
-        while True:
-            for each in sockets:
-                try:
-                    each.send(request, zmq.DONTWAIT)
-                except zmq.Again:
-                    pass
-                while reads and each.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-                    each.recv_multipart(copy=False)
-            yield
-    finally:
-        for each in sockets:
-            each.close()
-
-
-def wire():
-    garbage = os.urandom(60_000)
-    while True:
-        with socket.socket() as raw:
-            raw.setblocking(False)
-            try:
-                raw.connect((host, int(port)))
-            except BlockingIOError:
-                pass
-            for at in range(50):
-                try:
-                    raw.send(garbage[at * 1000 :])
-                except OSError:
-                    pass
-                yield
-
-
-def storm():
-    while True:
-        with context.socket(zmq.DEALER) as each:
-            each.connect(endpoint)
-            each.send(b'{"since": 0}')
-            each.poll(2)
-        yield
-
-
-quiet, block = threading.Event(), bytes(1 << 24)
-
-
-def spin_beside():
-    while True:
-        quiet.wait()
-        hashlib.sha256(block)  # without Python's lock, as the thread of ZeroMQ that a flood keeps busy
-
-
-def spin():
-    quiet.set()
-    try:
-        while True:
-            sum(range(1000))
-            yield
-    finally:
-        quiet.clear()
-
-
-threading.Thread(target=spin_beside, daemon=True).start()
-
-
-KINDS = {
-    "spin": spin,
-    "pages": lambda: asking(b'{"since": 0}', True),
-    "unread": lambda: asking(b'{"since": 0}', False),
-    "junk": lambda: asking(b"x" * 4000, True),
-    "wire": wire,
-    "storm": storm,
-}
-os.set_blocking(0, False)
-kind = spin()
-next(kind)
-print("ready", flush=True)
-while True:
-    wanted = sys.stdin.readline()
-    if wanted:
-        kind.close()
-        kind = KINDS[wanted.strip()]()
-    for _ in range(200):
-        next(kind)
-"""
-
-
-class Flooder:
-    """A process on a core of its own, which spins until it is told a kind of flood."""
-
-    def __init__(self, endpoint: str, core: int) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _FLOODER, endpoint, str(core)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def turn_to(self, kind: str) -> None:
-        """From now on."""
-        assert self._process.stdin is not None
-        print(kind, file=self._process.stdin, flush=True)
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """So much web: in how many seconds without those in which the line's busiest thread was kept from running, and in
-    how many of the processor, of all threads of the line."""
+    """So much web: in how many seconds of the wall, without those in which the line's busiest thread was kept from
+    running, and of the processor, by all threads of the line."""
 
     kind: str
-    seconds: float
+    wall_s: float
+    busy_s: float
     cpu_s: float
     rss_mb: float
 
@@ -201,8 +73,8 @@ class Line:
             self._inspection.push(next(self._frames))
         spent = [after - before.get(thread, 0) for thread, after in _threads_s().items()]
         _, kept_waiting_s = max(spent, key=itemgetter(0))
-        seconds = time.perf_counter() - began_s - kept_waiting_s
-        return Stretch(kind, seconds, sum(ran_s for ran_s, _ in spent), resident_mb(os.getpid()) or 0.0)
+        wall_s, cpu_s = time.perf_counter() - began_s, sum(ran_s for ran_s, _ in spent)
+        return Stretch(kind, wall_s, wall_s - kept_waiting_s, cpu_s, resident_mb(os.getpid()) or 0.0)
 
 
 def _threads_s() -> dict[str, NDArray[np.float64]]:
@@ -249,7 +121,11 @@ def measured(line: Line, flooder: Flooder, rounds: int, metres: float) -> list[S
         flooder.turn_to(kind)
         line.run("settles", seconds=SETTLE_S)
         stretches.append(line.run(kind, metres=metres))
-        print("{0.kind:8}{0.seconds:8.2f} s{0.cpu_s:8.2f} s of CPU".format(stretches[-1]), file=sys.stderr, flush=True)
+        print(
+            "{0.kind:8}{0.wall_s:8.2f} s{0.busy_s:8.2f} s busy{0.cpu_s:8.2f} s of CPU".format(stretches[-1]),
+            file=sys.stderr,
+            flush=True,
+        )
     return stretches
 
 
@@ -258,10 +134,11 @@ def figures(stretches: list[Stretch]) -> dict[str, Any]:
     found: dict[str, Any] = {"quiet_s": [], "kinds": {}}
     for before, flood, behind in zip(stretches[::2], stretches[1::2], stretches[2::2], strict=False):
         each = found["kinds"].setdefault(flood.kind, {"speed": [], "core": [], "rss_mb": 0.0})
-        each["speed"].append((before.seconds + behind.seconds) / 2 / flood.seconds)
-        each["core"].append((flood.cpu_s - (before.cpu_s + behind.cpu_s) / 2) / flood.seconds)
+        busy_s, cpu_s = (before.busy_s + behind.busy_s) / 2, (before.cpu_s + behind.cpu_s) / 2
+        each["speed"].append(1 - (flood.busy_s - busy_s) / flood.wall_s)
+        each["core"].append((flood.cpu_s - cpu_s) / flood.wall_s)
         each["rss_mb"] = max(each["rss_mb"], flood.rss_mb - before.rss_mb)
-        found["quiet_s"].append(before.seconds)
+        found["quiet_s"].append(before.wall_s)
     for each in found["kinds"].values():
         for name in ("speed", "core"):
             each[name] = {f"p{part}": float(np.percentile(each[name], part)) for part in (25, 50, 75)}
