@@ -24,7 +24,7 @@ OF_PHOTOGRAPHS = 6e-3
 
 
 WITH_ENCODER = 2e-3
-"""Of a network whose encoder begins with published weights."""
+"""Of a network whose encoder has learnt already."""
 
 
 def network_for(channels: Sequence[str], encoder: Path | None = None) -> Literal["unet", "unet_contrast", "unet_lite0"]:
@@ -94,7 +94,7 @@ def train_on(
         labels=training.classes,
         channels=training.channels,
         loss=ComponentLoss(together=1.0),
-        learning_rate=_learning_rate(training.channels, course.get("encoder")),
+        learning_rate=_learning_rate(training.channels, course),
         augmentation=augmentation_for(training.channels),
         **course,
     )
@@ -116,7 +116,7 @@ def train_on(
     )
 
 
-def _learning_rate(channels: Sequence[str], encoder: Path | None) -> float:
-    if encoder is not None:
+def _learning_rate(channels: Sequence[str], course: Course) -> float:
+    if course.get("encoder") is not None or hasattr(course["start"], "encoder"):
         return WITH_ENCODER
     return OF_PHOTOGRAPHS if are_photographs(channels) else LEARNING_RATE

@@ -1,5 +1,6 @@
 """Our training: webs in, a network of the line out."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -22,7 +23,7 @@ from edge.core.errors import ModelError
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 1e-5
 OF_ENCODER = 0.25
-"""Of the learning rate, for an encoder that begins with published weights."""
+"""Of the learning rate, for an encoder that has learnt already."""
 THREADS = 2
 
 
@@ -68,11 +69,11 @@ def train(
     AdamW under a one-cycle learning rate up to `learning_rate`, bfloat16 autocast in channels-last order.
     `network_name`: one that is a LineNetwork. Left out, `loss` is the focal one weighted by inverse square root class
     frequency, `augmentation` the web mirrored. `start`: the network whose weights to begin with, random ones without.
-    `encoder`: a file of published weights for its encoder, which then learns more slowly. `checkpoint` is rewritten as
-    `fit` says; with `resume` the training goes on from it. Ctrl-C ends the training early with the network as it
-    stands. Repeatable under `seed` on one machine. Raises ConfigError for webs that do not fit or a network without
-    encoder, ModelError for a checkpoint, `start` or `encoder` that does not fit, TrainingError where the loss is no
-    number.
+    `encoder`: a file of published weights for its encoder. An encoder that begins so, or from `start`, learns more
+    slowly. `checkpoint` is rewritten as `fit` says; with `resume` the training goes on from it. Ctrl-C ends the
+    training early with the network as it stands. Repeatable under `seed` on one machine. Raises ConfigError for webs
+    that do not fit or a network without encoder, ModelError for a checkpoint, `start` or `encoder` that does not fit,
+    TrainingError where the loss is no number.
     """
     require_grid(patch, architecture(network_name).grid)
     torch.set_num_threads(min(THREADS, torch.get_num_threads()))
@@ -81,10 +82,9 @@ def train(
     network = new_network(webs, len(labels), features, network_name)
     if start is not None:
         take_weights(network, start)
-    groups = {learning_rate: list(network.parameters())}
     if encoder is not None:
         load_encoder(network, encoder)
-        groups = _encoder_apart(network, learning_rate)
+    groups = _by_rate(network, learning_rate, learnt=encoder is not None or start is not None)
     optimiser = torch.optim.AdamW([{"params": each} for each in groups.values()], weight_decay=WEIGHT_DECAY)
     per_pixel = FocalLoss(inverse_square_root_frequency(sampler.class_pixels)) if loss is None else loss
     training = Training(
@@ -119,11 +119,12 @@ def new_network(webs: Webs, classes: int, features: int, name: str = UNet.archit
     return network
 
 
-def _encoder_apart(network: LineNetwork, learning_rate: float) -> dict[float, list[nn.Parameter]]:
-    """Parameters by their highest learning rate: what an encoder knows is changed with care."""
-    groups: dict[float, list[nn.Parameter]] = {learning_rate: [], OF_ENCODER * learning_rate: []}
+def _by_rate(network: LineNetwork, learning_rate: float, learnt: bool) -> dict[float, list[nn.Parameter]]:
+    """Parameters by their highest learning rate: what an encoder has `learnt` is changed with care."""
+    groups: defaultdict[float, list[nn.Parameter]] = defaultdict(list)
     for name, weights in network.named_parameters():
-        groups[OF_ENCODER * learning_rate if name.startswith("encoder.") else learning_rate].append(weights)
+        with_care = learnt and name.startswith("encoder.")
+        groups[OF_ENCODER * learning_rate if with_care else learning_rate].append(weights)
     return groups
 
 

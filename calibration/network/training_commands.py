@@ -119,6 +119,8 @@ def train(
     check_writable(out)
     if clean_alarms is not None and (data is None or not 0 <= clean_alarms <= 1):
         raise ConfigError(f"--clean-alarms {clean_alarms:g}: must be a share, from 0 to 1, of images of --data")
+    if start is not None and encoder is not None:
+        raise ConfigError(f"--start {start} and --encoder {encoder}: its encoder can begin with one of them only")
     seen = _channels(channels)
     if network is None and data is None and encoder is None:
         network = "unet"

@@ -175,7 +175,7 @@ def test_the_line_refuses_a_model_of_photographs_in_one_line(
     assert "'gray'" in done.stderr
 
 
-def test_a_training_begins_with_published_weights_or_ends_in_a_line(
+def test_a_training_begins_with_published_weights_or_is_refused_in_a_line(
     tiles: Path, tmp_path: Path, foilsight: Callable[..., CompletedProcess[str]]
 ) -> None:
     published = EfficientNetLite0(3).state_dict()
@@ -190,6 +190,7 @@ def test_a_training_begins_with_published_weights_or_ends_in_a_line(
         ("lite0.pth", ("--network", "unet_half"), "lite0.pth: unet_half has no encoder"),
         ("other.pth", (), "other.pth: not a checkpoint"),
         ("gone.pth", (), "gone.pth: checkpoint cannot be read"),
+        ("lite0.pth", ("--start", "m.onnx"), "can begin with one of them only"),
     ):
         asked = ("train", tmp_path / "m.onnx", "--data", tiles, "--patch", 32, "--encoder", tmp_path / encoder, *more)
         refused = foilsight(*asked)
