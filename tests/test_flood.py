@@ -46,13 +46,13 @@ def test_no_flood_is_answered_more_often_than_agreed_nor_kept_in_memory_nor_outl
 
 
 def test_a_flood_is_held_against_the_quiet_before_and_behind_it() -> None:
-    quiet = Stretch(QUIET, 1.0, 1.0, 1.0, 100.0)
-    junk, storm = Stretch("junk", 1.0, 1.0, 1.04, 101.0), Stretch("storm", 1.25, 1.25, 1.0, 100.0)
+    quiet = Stretch(QUIET, 1.0, 1.0, 100.0)
+    junk, storm = Stretch("junk", 1.0, 1.04, 101.0), Stretch("storm", 1.25, 1.0, 100.0)
     found = figures([quiet, junk, quiet, storm, quiet])
     assert found["kinds"]["junk"]["core"]["p50"] == pytest.approx(0.04)
     assert found["kinds"]["storm"]["speed"]["p50"] == pytest.approx(0.8)
     assert wrong(found) == ["storm: 0.800 of the speed in quiet, and less in three rounds out of four"]
     ((_, row),) = table.ROWS["flood"](found)
     assert row == "0.80 of its speed in quiet; 0.04 of a core for the flood"
-    greedy = figures([quiet, Stretch("pages", 1.0, 1.0, 1.1, 100.0), quiet])
+    greedy = figures([quiet, Stretch("pages", 1.0, 1.1, 100.0), quiet])
     assert wrong(greedy) == ["pages: takes 0.100 of a core"]
