@@ -74,7 +74,8 @@ def uninstall(places: Places, options: argparse.Namespace) -> int:
     """Everything but configuration and state. Returns the exit code."""
     unit_files = sorted(places.units.glob("foilsight*"))
     wants = places.root / "etc/systemd/system"
-    links = [*wants.glob("*.wants/foilsight.target"), *wants.glob("foilsight.target.wants/*")]
+    links = [folder / "foilsight.target" for folder in wants.glob("*.wants")]  # dangling ones in an image
+    links += wants.glob("foilsight.target.wants/*")
     links += [places.command] if Command(places).is_ours() else []
     gone = [path for path in (places.home, places.cache, places.sysusers, *unit_files, *links) if exists(path)]
     for path in gone:

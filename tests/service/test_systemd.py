@@ -186,6 +186,7 @@ def test_a_line_is_swapped_from_a_technician_s_own_folder(installed: Installed) 
     """Of what lies in a home folder or in /tmp, and only root may read, the unit sees nothing."""
     home, there = installed.machine.path("/root"), "/tmp/brighter.zip"
     (home / "new.onnx").write_bytes(SHIPPED_MODEL.read_bytes() + ANOTHER)
+    (home / "shipped.onnx").write_bytes(SHIPPED_MODEL.read_bytes())
     (home / "damaged.onnx").write_bytes(SHIPPED_MODEL.read_bytes()[:50_000])
     calibration = StrobedCamera(RenderedWeb(1, 256, DENSE), 40.0).calibration
     assert calibration.flat is not None
@@ -201,7 +202,7 @@ def test_a_line_is_swapped_from_a_technician_s_own_folder(installed: Installed) 
     ]
     refused = installed.machine.result(FOILSIGHT, "swap", "/root/damaged.onnx", "--config", "/etc/foilsight/cam1.toml")
     assert (refused.returncode, "/root/damaged.onnx: not an ONNX model" in refused.stdout) == (2, True)
-    assert swap(installed, "--shadow", str(SHIPPED_MODEL)).shadow is not None
+    assert swap(installed, "--shadow", "/root/shipped.onnx").shadow is not None
     standings.append(swap(installed, "--promote"))
     assert [each.next_model + each.next_calibration for each in standings] == [""] * 4
     assert standings[-1].model == first.model
