@@ -45,7 +45,6 @@ class DecisionCounts:
 
     def add(self, p: F32, truth: U8) -> None:
         """An image: probabilities (classes,H,W) and truth (H,W)."""
-        largest = np.zeros(self._called.shape[:2], np.int64)
         for k in range(len(p) - 1):
             is_so = truth == k + 1
             self._there[k] += np.count_nonzero(is_so)
@@ -56,9 +55,17 @@ class DecisionCounts:
                 at = np.searchsorted(AREAS, areas, side="right") - 1
                 self._called[k, step] += np.bincount(at, areas, len(AREAS))
                 self._right[k, step] += np.bincount(at, right, len(AREAS))
-                largest[k, step] = areas.max()
         if not truth.any():
-            self._largest_of_clean.append(largest)
+            self.add_clean(p)
+
+    def add_clean(self, p: F32) -> None:
+        """What is found (classes,H,W) in a clean image, of which nothing but alarms is counted."""
+        nothing = np.zeros(p.shape[1:], np.bool_)
+        largest = np.zeros(self._called.shape[:2], np.int64)
+        for k, of_class in enumerate(p[1:]):
+            for step, threshold in enumerate(THRESHOLDS):
+                largest[k, step] = _components(of_class >= threshold, nothing)[0].max(initial=0)
+        self._largest_of_clean.append(largest)
 
     def best(self, most_alarms: float, false_cost: float | None = None) -> Decision:
         """The best decision by which a share of at most `most_alarms` of the clean images raises an alarm.

@@ -1,6 +1,6 @@
 """What becomes of a trained network: probabilities mended, thresholds chosen, one file that says how it was made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,12 @@ from calibration.network.reliability import Reliability
 from calibration.network.sampling import Webs
 from calibration.network.temperature import calibrate
 from calibration.network.thresholds import ThresholdCounts, probabilities
+from edge.core.types import F32
 from edge.segmentation.model import ModelInfo
+
+EXPOSURES = (0.5, 0.7, 1.4, 2.0)
+"""Times as bright: at these, too, clean photographs must raise no more alarms, for those to come are exposed otherwise.
+"""
 
 
 def finish(
@@ -31,8 +36,9 @@ def finish(
     """Write a network, whose probabilities are calibrated and whose thresholds are chosen on webs it has not learnt.
 
     Changes the network. With `clean_alarms` smallest areas are chosen as well, so that at most this share of the webs
-    without a defect raises an alarm. Of the calibration the provenance says the temperature and what error is left: of
-    the most probable class of each pixel, and of those pixels where that is a defect.
+    without a defect raises an alarm, of photographs at other EXPOSURES as well. Of the calibration the provenance says
+    the temperature and what error is left: of the most probable class of each pixel, and of those pixels where that is
+    a defect.
     """
     mirrored = are_photographs(channels)
     temperature, _ = calibrate(network, validation, mirrored=mirrored)
@@ -41,7 +47,11 @@ def finish(
     for surface, truth in validation:
         slabs = list(probabilities(network, surface, mirrored=mirrored))
         if decisions is not None:
-            decisions.add(np.concatenate([p for _, p in slabs], axis=1), truth)
+            decisions.add(_whole(slabs), truth)
+            if mirrored and not truth.any():
+                for exposure in EXPOSURES:
+                    shown = np.minimum(np.float32(exposure) * surface, 1)
+                    decisions.add_clean(_whole(probabilities(network, shown, mirrored=True)))
         for rows, p in slabs:
             likeliest, called = p.max(axis=0), p.argmax(axis=0)
             right = called == truth[rows]
@@ -72,6 +82,11 @@ def finish(
     )
     export(network, out, info)
     return info
+
+
+def _whole(slabs: Iterable[tuple[slice, F32]]) -> F32:
+    """Probabilities (classes,H,W) of all slabs."""
+    return np.concatenate([p for _, p in slabs], axis=1)
 
 
 def finished_text(out: Path, info: ModelInfo) -> str:

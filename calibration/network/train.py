@@ -121,7 +121,7 @@ def new_network(webs: Webs, classes: int, features: int, name: str = UNet.archit
 
 def _by_rate(network: LineNetwork, learning_rate: float, learnt: bool) -> dict[float, list[nn.Parameter]]:
     """Parameters by their highest learning rate: what an encoder has `learnt` is changed with care."""
-    groups: defaultdict[float, list[nn.Parameter]] = defaultdict(list)
+    groups: defaultdict[float, list[nn.Parameter]] = defaultdict(list, {learning_rate: []})
     for name, weights in network.named_parameters():
         with_care = learnt and name.startswith("encoder.")
         groups[OF_ENCODER * learning_rate if with_care else learning_rate].append(weights)

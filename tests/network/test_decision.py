@@ -54,6 +54,23 @@ def test_small_false_specks_are_told_from_defects_by_their_area() -> None:
             assert np.array_equal(found, p[truth.max()] * (np.arange(SIDE) < 24)[:, None] > 0.5), "all but the specks"
 
 
+def test_another_exposure_of_a_clean_image_counts_by_its_alarms_alone() -> None:
+    counts, other = DecisionCounts(3), DecisionCounts(3)
+    random = np.random.default_rng(3)
+    images = [image(random, at % 2, specks=0) for at in range(10)]
+    streaked = images[0][0].copy()
+    streaked[1, 4:12] = 0.95
+    for p, truth in images:
+        counts.add(p, truth)
+        other.add(p, truth)
+        if not truth.any():
+            other.add_clean(streaked)
+    strict, easy = other.best(0.0), counts.best(0.0)
+    assert called(streaked, easy.thresholds, easy.min_areas_px).any()
+    assert not called(streaked, strict.thresholds, strict.min_areas_px).any()
+    assert other.best(1.0)[:2] == counts.best(1.0)[:2], "what is a defect is found no less where alarms are allowed"
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000), most=st.sampled_from([0.0, 0.05, 0.3, 1.0]))
 def test_no_more_clean_images_than_asked_raise_an_alarm(seed: int, most: float) -> None:
