@@ -90,7 +90,7 @@ def cost(
     checkpoint
         File with the ending .pt that a training keeps; without it, an untrained network.
     network
-        Name of an untrained network: unet, unet_lite0, elu_unet, fcn, deeplabv3, deeplabv3plus, deeplabv3plus_plain,
+        Name of an untrained network: unet, elu_unet, fcn, deeplabv3, deeplabv3plus, deeplabv3plus_plain,
         deeplabv3plus_windowed, resnet50.
     patch
         Side of a square patch in pixels.

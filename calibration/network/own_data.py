@@ -27,11 +27,8 @@ WITH_ENCODER = 2e-3
 """Of a network whose encoder has learnt already."""
 
 
-def network_for(channels: Sequence[str], encoder: Path | None = None) -> Literal["unet", "unet_contrast", "unet_lite0"]:
-    """The network that images with channels of these names are trained with unless another is asked for: with a file
-    of published weights the one that has an encoder for them."""
-    if encoder is not None:
-        return "unet_lite0"
+def network_for(channels: Sequence[str]) -> Literal["unet", "unet_contrast"]:
+    """The network that images with channels of these names are trained with unless another is asked for."""
     return "unet_contrast" if are_photographs(channels) else "unet"
 
 

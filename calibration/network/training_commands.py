@@ -29,9 +29,7 @@ def train(
     validation: str | None = None,
     validation_share: float = 0.2,
     held_back: float = 0.0,
-    network: Literal[
-        "unet", "unet_half", "unet_contrast", "unet_contrast_quarter", "unet_lite0", "deeplabv3plus_windowed"
-    ]
+    network: Literal["unet", "unet_half", "unet_contrast", "unet_contrast_quarter", "deeplabv3plus_windowed"]
     | None = None,
     encoder: Path | None = None,
     false_cost: float | None = None,
@@ -70,12 +68,11 @@ def train(
     network
         `unet`, or `unet_half`, which works at half the resolution and sees twice as far around a pixel, or
         `unet_contrast`, which sees besides what stands out there whatever the exposure, or `unet_contrast_quarter`, the
-        same for large defects at a quarter, or `unet_lite0`, over an EfficientNet-Lite0, or `deeplabv3plus_windowed`,
-        over a ResNet-50; left out, `unet_lite0` where there is a file for its encoder, else `unet_contrast` for
-        photographs, `unet` for surfaces.
+        same for large defects at a quarter, or `deeplabv3plus_windowed`, over a ResNet-50; left out, `unet_contrast`
+        for photographs, `unet` for surfaces.
     encoder
-        File (.pth) with published weights, learnt from other photographs, for the encoder to begin with: an
-        EfficientNet-Lite0, or a ResNet-50 in torchvision's names with 64 features.
+        File (.pth) with the weights of a ResNet-50 in torchvision's names, for the encoder of `deeplabv3plus_windowed`
+        with 64 features to begin with.
     false_cost
         Choose thresholds so that missed pixels and so many times the false ones are fewest; left out, by best F1.
     clean_alarms
@@ -122,9 +119,7 @@ def train(
     if start is not None and encoder is not None:
         raise ConfigError(f"--start {start} and --encoder {encoder}: its encoder can begin with one of them only")
     seen = _channels(channels)
-    if network is None and data is None and encoder is None:
-        network = "unet"
-    network = network or network_for(seen if data is None else open_dataset(data, channels=seen).channels, encoder)
+    network = network or ("unet" if data is None else network_for(open_dataset(data, channels=seen).channels))
     course = Course(
         network_name=network,
         features=features,

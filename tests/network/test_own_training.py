@@ -18,7 +18,7 @@ from calibration.network.datasets.opening import open_dataset
 from calibration.network.evaluation import classify, evaluation_of, unseen_by
 from calibration.network.export import export
 from calibration.network.losses import LARGE, ComponentLoss, ReducedLoss, component_weights
-from calibration.network.networks.lite import EfficientNetLite0
+from calibration.network.networks.resnet import ResNet50
 from calibration.network.networks.table import build
 from calibration.network.own_data import GroupedWebs, network_for, train_on
 from calibration.network.reliability import Reliability
@@ -175,22 +175,22 @@ def test_the_line_refuses_a_model_of_photographs_in_one_line(
     assert "'gray'" in done.stderr
 
 
-def test_a_training_begins_with_published_weights_or_is_refused_in_a_line(
+def test_a_training_begins_with_weights_for_its_encoder_or_is_refused_in_a_line(
     tiles: Path, tmp_path: Path, foilsight: Callable[..., CompletedProcess[str]]
 ) -> None:
-    published = EfficientNetLite0(3).state_dict()
-    torch.save(published | {"_fc.bias": torch.zeros(1000)}, tmp_path / "lite0.pth")
-    options = {"features": 2, "iterations": 1, "batch": 2, "patch": 32, "seed": 1, "encoder": tmp_path / "lite0.pth"}
-    photographs = GroupedWebs(open_dataset(str(tiles)))
-    network = train(photographs, labels=["good", "spot"], channels=["gray"], network_name="unet_lite0", **options)
-    name = "_blocks.10._project_conv.weight"
-    torch.testing.assert_close(network.encoder.state_dict()[name], published[name], rtol=0, atol=1e-3)
+    given = ResNet50(3, 2).state_dict()
+    torch.save(given | {"fc.bias": torch.zeros(1000)}, tmp_path / "resnet.pth")
+    options = {"features": 2, "iterations": 1, "batch": 2, "patch": 32, "seed": 1, "encoder": tmp_path / "resnet.pth"}
+    photographs, deep = GroupedWebs(open_dataset(str(tiles))), "deeplabv3plus_windowed"
+    network = train(photographs, labels=["good", "spot"], channels=["gray"], network_name=deep, **options)
+    name = "layer3.5.conv2.weight"
+    torch.testing.assert_close(network.encoder.state_dict()[name], given[name], rtol=0, atol=1e-3)
     (tmp_path / "other.pth").write_bytes(b"weights")
     for encoder, more, says in (
-        ("lite0.pth", ("--network", "unet_half"), "lite0.pth: unet_half has no encoder"),
-        ("other.pth", (), "other.pth: not a checkpoint"),
-        ("gone.pth", (), "gone.pth: checkpoint cannot be read"),
-        ("lite0.pth", ("--start", "m.onnx"), "can begin with one of them only"),
+        ("resnet.pth", ("--network", "unet_half"), "resnet.pth: unet_half has no encoder"),
+        ("other.pth", ("--network", deep), "other.pth: not a checkpoint"),
+        ("gone.pth", ("--network", deep), "gone.pth: checkpoint cannot be read"),
+        ("resnet.pth", ("--start", "m.onnx"), "can begin with one of them only"),
     ):
         asked = ("train", tmp_path / "m.onnx", "--data", tiles, "--patch", 32, "--encoder", tmp_path / encoder, *more)
         refused = foilsight(*asked)
@@ -198,11 +198,11 @@ def test_a_training_begins_with_published_weights_or_is_refused_in_a_line(
         assert says in refused.stderr
 
 
-def test_a_network_with_a_published_encoder_runs_on_the_line_window_by_window(tmp_path: Path) -> None:
+def test_a_network_whose_pooling_ends_runs_window_by_window(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    image = np.random.default_rng(1).random((1, 1008, 64), np.float32)
+    image = np.random.default_rng(1).random((1, 1712, 32), np.float32)
     surface = torch.from_numpy(image[None])
-    network = build("unet_lite0", 1, 2, 2)
+    network = build("deeplabv3plus_windowed", 1, 2, 2)
     with torch.no_grad():
         for _ in range(10):
             network(surface)

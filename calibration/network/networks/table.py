@@ -7,10 +7,9 @@ from functools import partial
 from torch import nn
 
 from calibration.network import unet
-from calibration.network.networks import deeplab, elu_unet, lite, resnet
+from calibration.network.networks import deeplab, elu_unet, resnet
 from calibration.network.networks.deeplab import FCN, DeepLabV3, DeepLabV3Plus, WindowedDeepLabV3Plus
 from calibration.network.networks.elu_unet import EluUNet
-from calibration.network.networks.lite import LiteUNet
 from calibration.network.networks.resnet import ResNetClassifier
 from edge.core.errors import ConfigError
 
@@ -37,7 +36,6 @@ NETWORKS = {
     "unet_half": Architecture(partial(unet.UNet, reduction=2), 32, 2 * unet.GRID),
     "unet_contrast": Architecture(partial(unet.UNet, reduction=2, contrast=True), 32, 2 * unet.GRID),
     "unet_contrast_quarter": Architecture(partial(unet.UNet, reduction=4, contrast=True), 32, 4 * unet.GRID),
-    "unet_lite0": Architecture(LiteUNet, lite.FEATURES, lite.GRID),
     "elu_unet": Architecture(EluUNet, elu_unet.FEATURES, elu_unet.GRID, sigmoids=True),
     "fcn": Architecture(FCN, resnet.FEATURES, 8),
     "deeplabv3": Architecture(DeepLabV3, resnet.FEATURES, 8, pools_globally=True),
@@ -49,9 +47,8 @@ NETWORKS = {
     "resnet50": Architecture(ResNetClassifier, resnet.FEATURES, 32, pools_globally=True, classifies=True),
 }
 """`unet_half` is the U-Net on the surface at half its resolution, `unet_contrast` on local contrast in photographs at
-half theirs, `unet_contrast_quarter` at a quarter, `unet_lite0` one over an encoder whose weights are published;
-`deeplabv3plus_plain` joins the pooled image to the pyramid without a convolution of its own, `deeplabv3plus_windowed`
-pools around each pixel."""
+half theirs, `unet_contrast_quarter` at a quarter; `deeplabv3plus_plain` joins the pooled image to the pyramid without a
+convolution of its own, `deeplabv3plus_windowed` pools around each pixel."""
 
 
 def architecture(name: str) -> Architecture:
