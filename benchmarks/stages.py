@@ -30,8 +30,8 @@ class _Timed:
     def infer(self, surface: F32) -> tuple[U8, U8]:
         return self.timed(self._backend.infer, surface)
 
-    def row_by_row(self, shape: tuple[int, int, int, int]) -> RowByRow | None:
-        made = self._backend.row_by_row(shape)
+    def row_by_row(self, shape: tuple[int, int, int, int], behind: int) -> RowByRow | None:
+        made = self._backend.row_by_row(shape, behind)
         return None if made is None else _TimedRows(made, self)
 
     def timed(self, work: Callable[[F32], tuple[U8, U8]], surface: F32) -> tuple[U8, U8]:

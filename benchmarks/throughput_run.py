@@ -49,9 +49,9 @@ class Counted:
         self.shown.windows[surface.shape] += 1
         return self._backend.infer(surface)
 
-    def row_by_row(self, shape: tuple[int, int, int, int]) -> RowByRow | None:
+    def row_by_row(self, shape: tuple[int, int, int, int], behind: int) -> RowByRow | None:
         """See `RowBackend.row_by_row`."""
-        made = self._backend.row_by_row(shape)
+        made = self._backend.row_by_row(shape, behind)
         return None if made is None else _CountedRows(made, self)
 
 
@@ -131,7 +131,7 @@ class Roll:
         noise = np.random.default_rng(1)
         shapes = [*shown.windows, *shown.rows]
         surfaces = {shape: noise.normal(0, 0.2, shape).astype(np.float32) for shape in shapes}
-        rows = {shape: backend.row_by_row(shape) for shape in shown.rows}
+        rows = {shape: backend.row_by_row(shape, self._model.info.halo) for shape in shown.rows}
         with way.timed():
             for shape, count in shown.windows.items():
                 for _ in range(count):

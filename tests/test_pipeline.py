@@ -362,7 +362,7 @@ def test_the_shipped_network_takes_no_memory_either() -> None:
     backend = OpenVinoBackend(load_model(None))
     surface = np.zeros((1, 3, 256, 512), np.float32)
     backend.infer(surface)
-    rows = backend.row_by_row(surface.shape)
+    rows = backend.row_by_row(surface.shape, 96)
     assert rows is not None
     rows.push(surface)
     tracemalloc.start()

@@ -20,7 +20,7 @@ from edge.segmentation.model import GateInfo, ModelFile, ModelInfo, load_model
 from edge.segmentation.openvino import OpenVinoBackend, cpu_has_bf16
 from edge.segmentation.stream import Segmenter, open_gate
 
-WIDTH, WINDOW_PX = 250, 208
+WIDTH, WINDOW_PX = 340, 288
 INFO = ModelInfo(
     classes=["background", "crack", "cavity"],
     channels=["normal_x", "normal_y", "normal_z"],
@@ -81,8 +81,8 @@ class Windows:
 class Rows(Windows):
     """One that goes on, and counts the rows it is shown."""
 
-    def row_by_row(self, shape: tuple[int, int, int, int]) -> RowByRow | None:
-        made = self._backend.row_by_row(shape)
+    def row_by_row(self, shape: tuple[int, int, int, int], behind: int) -> RowByRow | None:
+        made = self._backend.row_by_row(shape, behind)
         assert made is not None
         push, outer = made.push, self
 
@@ -194,6 +194,22 @@ def test_another_model_goes_on_where_the_first_one_was(models: list[ModelFile]) 
     assert not alike(windows, decided(Windows(models[0]), surface, 64, [64]))
 
 
+def test_a_model_that_looks_less_far_than_the_one_before_decides_the_same_rows(models: list[ModelFile]) -> None:
+    """Windows stay as they were made for the first."""
+    surface, wide = web(900), msgspec.structs.replace(INFO, halo=HALO + 2 * GRID)
+
+    def swapping(kind: type[Windows]) -> Callable[[Segmenter, int], None]:
+        def between(segmenter: Segmenter, row: int) -> None:
+            if row == 384:
+                segmenter.use(segmenter.fitted(kind(models[1])), INFO)
+
+        return between
+
+    first = replace(models[0], info=wide)
+    windows = decided(Windows(first), surface, 64, [64], swapping(Windows), wide)
+    assert alike(decided(Rows(first), surface, 64, [64], swapping(Rows), wide), windows)
+
+
 def test_the_next_roll_begins_afresh(models: list[ModelFile]) -> None:
     segmenter, surface = Segmenter(Rows(models[0]), INFO, WIDTH, 64, WINDOW_PX), web(500)
     rolls = [[*segmenter.push(surface), *segmenter.finish()] for _ in range(2)]
@@ -202,18 +218,17 @@ def test_the_next_roll_begins_afresh(models: list[ModelFile]) -> None:
         np.testing.assert_array_equal(one.score, other.score)
 
 
-def test_what_looks_farther_than_its_halo_is_left_to_windows(models: list[ModelFile]) -> None:
-    short = replace(models[0], info=msgspec.structs.replace(INFO, halo=80))
-    assert OpenVinoBackend(short, "f32").row_by_row((1, 3, 64, 64)) is None
+def test_what_looks_farther_than_the_halo_is_left_to_windows(models: list[ModelFile]) -> None:
+    assert OpenVinoBackend(models[0], "f32").row_by_row((1, 3, 64, 64), HALO - GRID) is None
 
 
 def test_what_is_not_known_to_look_no_farther_is_left_to_windows(tmp_path: Path) -> None:
     made = build("unet_half", 3, 3, 1)
     info = msgspec.structs.replace(INFO, grid=made.grid, halo=made.halo)
     export(made, tmp_path / "net.onnx", info)
-    assert OpenVinoBackend(load_model(tmp_path / "net.onnx"), "f32").row_by_row((1, 3, 64, 64)) is None
+    assert OpenVinoBackend(load_model(tmp_path / "net.onnx"), "f32").row_by_row((1, 3, 64, 64), made.halo) is None
 
 
 def test_rows_that_the_model_cannot_take_are_refused(models: list[ModelFile]) -> None:
     with pytest.raises(ModelError, match="model does not take 64 rows at a time"):
-        OpenVinoBackend(models[0], "f32").row_by_row((1, 2, 64, 64))
+        OpenVinoBackend(models[0], "f32").row_by_row((1, 2, 64, 64), HALO)

@@ -32,10 +32,10 @@ class RowByRow(Protocol):
         ...
 
     def push(self, surface: F32) -> tuple[U8, U8]:
-        """Class index and score of as many rows as come, those a halo above: [1,H,W] u8, until the next call.
+        """Class index and score of as many rows as come, those `behind` them: [1,H,W] u8, until the next call.
 
-        `surface` is [1,C,H,W] f32, C-contiguous. What comes of the first two halos after `begin` is of no use: the
-        network takes what is above for web. Raises ModelError where the model cannot be executed.
+        `surface` is [1,C,H,W] f32, C-contiguous. What comes of the first 2 `behind` rows after `begin` is of no use:
+        the network takes what is above for web. Raises ModelError where the model cannot be executed.
         """
         ...
 
@@ -44,7 +44,7 @@ class RowByRow(Protocol):
 class RowBackend(Backend, Protocol):
     """A backend that can go on where it was on a web, instead of looking at halos again."""
 
-    def row_by_row(self, shape: tuple[int, int, int, int]) -> RowByRow | None:
+    def row_by_row(self, shape: tuple[int, int, int, int], behind: int) -> RowByRow | None:
         """The model on its own web, [1,C,H,W] at a time, compiled by then; None for a model of which it is not known
-        how far it looks, or which looks farther than its halo. Raises ModelError."""
+        how far it looks, or which looks farther than `behind` rows. Raises ModelError."""
         ...

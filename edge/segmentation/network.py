@@ -86,26 +86,29 @@ class GoingOn:
     wherever it is asked about other rows than the next.
     """
 
-    def __init__(self, row_by_row: Sequence[RowByRow], columns: Sequence[Window], rows: int, channels: int) -> None:
-        self._row_by_row, self._columns, self._rows = row_by_row, columns, rows
+    def __init__(
+        self, row_by_row: Sequence[RowByRow], columns: Sequence[Window], rows: int, halo: int, channels: int
+    ) -> None:
+        self._row_by_row, self._columns, self._rows, self._halo = row_by_row, columns, rows, halo
         self._input = np.zeros((1, channels, rows, columns[0].stop - columns[0].start), np.float32)
         self._seen_to: int | None = None
 
     @classmethod
-    def of(cls, backend: Backend, channels: int, columns: Sequence[Window], rows: int) -> Self | None:
-        """Compiled and tried; None where the backend cannot do it with this model. Raises ModelError."""
+    def of(cls, backend: Backend, channels: int, columns: Sequence[Window], rows: int, halo: int) -> Self | None:
+        """Compiled and tried; `halo`: of the windows that it takes the place of, whatever the model's own. None where
+        the backend cannot do it with this model. Raises ModelError."""
         if not isinstance(backend, RowBackend):
             return None
-        made = cls([], columns, rows, channels)
-        found = [backend.row_by_row(made._input.shape) for _ in columns]
+        made = cls([], columns, rows, halo, channels)
+        found = [backend.row_by_row(made._input.shape, halo) for _ in columns]
         made._row_by_row = [each for each in found if each is not None]
         for each in made._row_by_row:
             each.push(made._input)
         return made if len(made._row_by_row) == len(columns) else None
 
     def fits(self, keep: slice, height: int) -> bool:
-        """Whether what is to be kept of a window are `rows` rows with as many above them as below."""
-        return keep == slice((height - self._rows) // 2, (height + self._rows) // 2)
+        """Whether what is to be kept of a window are `rows` rows between two halos."""
+        return keep == slice(self._halo, self._halo + self._rows) and height == self._rows + 2 * self._halo
 
     def decide(self, planes: F32, bottom: int, class_map: ClassMap) -> None:
         """Decide `rows` rows into `class_map`: those a halo above `bottom`, the web row at which `planes` (channels,

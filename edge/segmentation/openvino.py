@@ -38,7 +38,7 @@ class OpenVinoBackend:
     def __init__(self, model: ModelFile, precision: Asked = "auto") -> None:
         self._model = model
         self._requests: OrderedDict[tuple[int, ...], tuple[Any, Iterator[Answer]]] = OrderedDict()
-        self._rows: dict[tuple[int, ...], Any] = {}
+        self._rows: dict[tuple[tuple[int, ...], int], Any] = {}
         self._check(self._read())
         self.precision: str = choose_precision(model, precision, cpu_has_bf16())
         # Left alone, OpenVINO runs bfloat16 where the CPU can. What a quantised file leaves in float stays exact.
@@ -57,22 +57,23 @@ class OpenVinoBackend:
         score[:] = request.get_tensor("score").data
         return class_index, score
 
-    def row_by_row(self, shape: tuple[int, int, int, int]) -> "OpenVinoRows | None":
+    def row_by_row(self, shape: tuple[int, int, int, int], behind: int) -> "OpenVinoRows | None":
         """See `RowBackend.row_by_row`. Several of one shape are compiled once."""
-        if shape not in self._rows:
+        key = shape, behind
+        if key not in self._rows:
             try:
-                self._rows[shape] = self._compiled_row_by_row(shape)
+                self._rows[key] = self._compiled_row_by_row(shape, behind)
             except NotRowByRow:
-                self._rows[shape] = None
+                self._rows[key] = None
             except RuntimeError as error:
                 raise self._failed(f"does not take {shape[2]} rows at a time", error) from error
-        compiled = self._rows[shape]
+        compiled = self._rows[key]
         return None if compiled is None else OpenVinoRows(compiled.create_infer_request(), self._failed)
 
-    def _compiled_row_by_row(self, shape: tuple[int, ...]) -> Any:
+    def _compiled_row_by_row(self, shape: tuple[int, ...], behind: int) -> Any:
         network = self._read()
         network.reshape(list(shape))
-        make_row_by_row(_openvino(), network, self._model.info.halo)
+        make_row_by_row(_openvino(), network, behind)
         return _core().compile_model(network, "CPU", self._compile)
 
     def _request(self, shape: tuple[int, ...]) -> tuple[Any, Iterator[Answer]]:

@@ -74,7 +74,7 @@ class _Graph:
         elif kind == "ConvolutionBackpropData":
             behind *= self._stride_of_blocks(node, node.input_value(1).get_shape()[_ROWS])
         elif kind != "Parameter":
-            _require(kind in _POINTWISE or _is_along_channels(node), node)
+            _require(_is_pointwise(node, inputs) or _is_along_channels(node), node)
             for place, each in zip(node.inputs(), inputs, strict=True):
                 if each is not None and each < behind:
                     place.replace_source_output(self._waiting(place.get_source_output(), behind - each))
@@ -139,6 +139,12 @@ class _Graph:
 
 def _name(output: Any) -> tuple[str, int]:
     return output.get_node().get_friendly_name(), output.get_index()
+
+
+def _is_pointwise(node: Any, behind: list[int | None]) -> bool:
+    """Also in that its constants are the same in every row."""
+    constants = (value.get_shape() for value, rows in zip(node.input_values(), behind, strict=True) if rows is None)
+    return node.get_type_name() in _POINTWISE and all(len(shape) < 2 or shape[-2] == 1 for shape in constants)
 
 
 def _is_along_channels(node: Any) -> bool:

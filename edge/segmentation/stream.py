@@ -165,7 +165,7 @@ class Segmenter:
 
     def _network_of(self, backend: Backend) -> WindowNetwork:
         channels = len(self._info.channels)
-        going_on = GoingOn.of(backend, channels, self._columns, self._strip_rows)
+        going_on = GoingOn.of(backend, channels, self._columns, self._strip_rows, self._info.halo)
         return WindowNetwork(backend, channels, (*self._small, self._large), going_on)
 
     def _window_start(self) -> int:
