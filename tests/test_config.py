@@ -34,6 +34,7 @@ def test_a_bad_configuration_is_refused_in_one_line_that_names_it(tmp_path: Path
     line = str(refused.value)
     assert line.startswith(f"{path}: ")
     assert says in line
+    assert ("not TOML" in line) == (says == "not TOML"), "a wrong key is not a wrong file"
     assert line.isprintable()
     assert len(line) < 600
 

@@ -25,10 +25,10 @@ def read_toml(path: Path, kind: type[T], error: type[FoilsightError]) -> T:
     try:
         tree = tomllib.loads(data.decode("utf-8"))
         return msgspec.convert(tree, kind, dec_hook=_path_relative_to(path.parent))
+    except msgspec.ValidationError as cause:  # a ValueError too
+        raise error(f"{path}: {one_line(cause)}") from cause
     except (ValueError, RecursionError) as cause:
         raise error(f"{path}: not TOML ({one_line(cause)})") from cause
-    except msgspec.ValidationError as cause:
-        raise error(f"{path}: {one_line(cause)}") from cause
 
 
 def _path_relative_to(folder: Path) -> Callable[[type, object], object]:
