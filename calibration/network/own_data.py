@@ -23,10 +23,6 @@ OF_PHOTOGRAPHS = 6e-3
 """Their learning rate: what they show is faint at first, and a lower one is long about it."""
 
 
-WITH_ENCODER = 2e-3
-"""Of a network whose encoder has learnt already."""
-
-
 def network_for(channels: Sequence[str]) -> Literal["unet", "unet_contrast"]:
     """The network that images with channels of these names are trained with unless another is asked for."""
     return "unet_contrast" if are_photographs(channels) else "unet"
@@ -91,7 +87,7 @@ def train_on(
         labels=training.classes,
         channels=training.channels,
         loss=ComponentLoss(together=1.0),
-        learning_rate=_learning_rate(training.channels, course),
+        learning_rate=OF_PHOTOGRAPHS if are_photographs(training.channels) else LEARNING_RATE,
         augmentation=augmentation_for(training.channels),
         **course,
     )
@@ -111,9 +107,3 @@ def train_on(
             ADJUSTED_ON: json.dumps(validation.groups),
         },
     )
-
-
-def _learning_rate(channels: Sequence[str], course: Course) -> float:
-    if course.get("encoder") is not None or hasattr(course["start"], "encoder"):
-        return WITH_ENCODER
-    return OF_PHOTOGRAPHS if are_photographs(channels) else LEARNING_RATE

@@ -1,9 +1,8 @@
 """Our training: webs in, a network of the line out."""
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -17,13 +16,10 @@ from calibration.network.networks.table import architecture, build
 from calibration.network.sampling import PatchSampler, Web, Webs
 from calibration.network.thresholds import pixel_f1
 from calibration.network.unet import UNet, require_grid
-from calibration.network.weights import load_encoder
 from edge.core.errors import ModelError
 
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 1e-5
-OF_ENCODER = 0.25
-"""Of the learning rate, for an encoder that has learnt already."""
 THREADS = 2
 
 
@@ -39,7 +35,6 @@ class Course(TypedDict):
     checkpoint: Path
     resume: bool
     start: LineNetwork | None
-    encoder: NotRequired[Path | None]
 
 
 def train(
@@ -56,7 +51,6 @@ def train(
     checkpoint: Path | None = None,
     resume: bool = False,
     start: LineNetwork | None = None,
-    encoder: Path | None = None,
     progress: Callable[[Progress], None] = print_progress,
     after_step: Callable[[int, LineNetwork], None] | None = None,
     network_name: str = UNet.architecture,
@@ -69,11 +63,9 @@ def train(
     AdamW under a one-cycle learning rate up to `learning_rate`, bfloat16 autocast in channels-last order.
     `network_name`: one that is a LineNetwork. Left out, `loss` is the focal one weighted by inverse square root class
     frequency, `augmentation` the web mirrored. `start`: the network whose weights to begin with, random ones without.
-    `encoder`: a file of published weights for its encoder. An encoder that begins so, or from `start`, learns more
-    slowly. `checkpoint` is rewritten as `fit` says; with `resume` the training goes on from it. Ctrl-C ends the
+    `checkpoint` is rewritten as `fit` says; with `resume` the training goes on from it. Ctrl-C ends the
     training early with the network as it stands. Repeatable under `seed` on one machine. Raises ConfigError for webs
-    that do not fit or a network without encoder, ModelError for a checkpoint, `start` or `encoder` that does not fit,
-    TrainingError where the loss is no number.
+    that do not fit, ModelError for a checkpoint or `start` that does not, TrainingError where the loss is no number.
     """
     require_grid(patch, architecture(network_name).grid)
     torch.set_num_threads(min(THREADS, torch.get_num_threads()))
@@ -82,22 +74,18 @@ def train(
     network = new_network(webs, len(labels), features, network_name)
     if start is not None:
         take_weights(network, start)
-    if encoder is not None:
-        load_encoder(network, encoder)
-    groups = _by_rate(network, learning_rate, learnt=encoder is not None or start is not None)
-    optimiser = torch.optim.AdamW([{"params": each} for each in groups.values()], weight_decay=WEIGHT_DECAY)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
     per_pixel = FocalLoss(inverse_square_root_frequency(sampler.class_pixels)) if loss is None else loss
     training = Training(
         network,
         sampler,
         ReducedLoss(per_pixel, network.reduction),
         optimiser,
-        torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=list(groups), total_steps=iterations),
+        torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=learning_rate, total_steps=iterations),
         iterations,
         batch,
         settings_of(webs, labels, channels, features, iterations, batch, patch, seed)
-        + ("" if loss is None else f", {network_name}, {loss}, {augmentation}")
-        + ("" if encoder is None else f", encoder {encoder.name}"),
+        + ("" if loss is None else f", {network_name}, {loss}, {augmentation}"),
         {"channels": list(channels), "classes": list(labels)},
     )
     if resume and checkpoint is not None:
@@ -117,15 +105,6 @@ def new_network(webs: Webs, classes: int, features: int, name: str = UNet.archit
     network.to(device())
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
-
-
-def _by_rate(network: LineNetwork, learning_rate: float, learnt: bool) -> dict[float, list[nn.Parameter]]:
-    """Parameters by their highest learning rate: what an encoder has `learnt` is changed with care."""
-    groups: defaultdict[float, list[nn.Parameter]] = defaultdict(list, {learning_rate: []})
-    for name, weights in network.named_parameters():
-        with_care = learnt and name.startswith("encoder.")
-        groups[OF_ENCODER * learning_rate if with_care else learning_rate].append(weights)
-    return groups
 
 
 def take_weights(network: LineNetwork, start: LineNetwork) -> None:

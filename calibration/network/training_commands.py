@@ -31,7 +31,6 @@ def train(
     held_back: float = 0.0,
     network: Literal["unet", "unet_half", "unet_contrast", "unet_contrast_quarter", "deeplabv3plus_windowed"]
     | None = None,
-    encoder: Path | None = None,
     false_cost: float | None = None,
     clean_alarms: float | None = None,
     webs: int = 24,
@@ -70,9 +69,6 @@ def train(
         `unet_contrast`, which sees besides what stands out there whatever the exposure, or `unet_contrast_quarter`, the
         same for large defects at a quarter, or `deeplabv3plus_windowed`, over a ResNet-50; left out, `unet_contrast`
         for photographs, `unet` for surfaces.
-    encoder
-        File (.pth) with the weights of a ResNet-50 in torchvision's names, for the encoder of `deeplabv3plus_windowed`
-        with 64 features to begin with.
     false_cost
         Choose thresholds so that missed pixels and so many times the false ones are fewest; left out, by best F1.
     clean_alarms
@@ -116,8 +112,6 @@ def train(
     check_writable(out)
     if clean_alarms is not None and (data is None or not 0 <= clean_alarms <= 1):
         raise ConfigError(f"--clean-alarms {clean_alarms:g}: must be a share, from 0 to 1, of images of --data")
-    if start is not None and encoder is not None:
-        raise ConfigError(f"--start {start} and --encoder {encoder}: its encoder can begin with one of them only")
     seen = _channels(channels)
     network = network or ("unet" if data is None else network_for(open_dataset(data, channels=seen).channels))
     course = Course(
@@ -130,7 +124,6 @@ def train(
         checkpoint=out.with_suffix(".pt"),
         resume=resume,
         start=None if start is None else load_checkpoint(start.with_suffix(".pt")),
-        encoder=encoder,
     )
     command = _command(start)
     require_grid(patch, architecture(network).grid)

@@ -229,7 +229,7 @@ def test_what_cannot_be_trained_is_refused_in_a_line(tmp_path: Path) -> None:
     refused("they must be the same", small("itwm_fcn"), validation=replace(VALIDATION, classes=("good", "dent", "x")))
     with pytest.raises(ConfigError, match="there is no recipe 'vgg': choose of itwm_fcn"):
         recipe_of("vgg")
-    with pytest.raises(ConfigError, match="elu_unet has no encoder"):
+    with pytest.raises(ConfigError, match="elu_unet has no ResNet-50"):
         out, file = tmp_path / "elu", tmp_path / "resnet50.pth"
         train(small("severstal_one_step"), TRAINING, VALIDATION, out, iterations=1, seed=1, weights=file)
     (tmp_path / "file").write_text("")

@@ -10,10 +10,10 @@ from torch import nn
 
 from calibration.network.checkpoint import load_checkpoint, load_network, save_checkpoint
 from calibration.network.export import fold_batch_norm
+from calibration.network.literature.weights import begin_with, load_resnet
 from calibration.network.networks.network import LineNetwork
 from calibration.network.networks.resnet import ResNet50
 from calibration.network.networks.table import NETWORKS, build
-from calibration.network.weights import begin_with, load_encoder
 from edge.core.errors import ConfigError, ModelError
 
 SMALL = {name: max(row.features // 16, 1) for name, row in NETWORKS.items()}
@@ -134,7 +134,7 @@ def test_resnet_weights_load_from_a_file_and_equal_channels_give_what_they_gave(
     state = resnet_file(tmp_path / "resnet50.pth", 4)
     colour, gray, pair = (build("deeplabv3", channels, 2, 4) for channels in (3, 1, 2))
     for network in (colour, gray, pair):
-        load_encoder(network, tmp_path / "resnet50.pth")
+        load_resnet(network.encoder, tmp_path / "resnet50.pth")
     assert torch.equal(colour.encoder.layer3[5].conv2.weight, state["layer3.5.conv2.weight"])
     seen = torch.randn(1, 1, 32, 32)
     wanted = colour.encoder.conv1(seen.expand(-1, 3, -1, -1))
@@ -179,19 +179,16 @@ def test_what_is_exported_does_as_the_network_without_a_batch_norm(name: str) ->
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     resnet_file(tmp_path / "wide.pth", 8)
-    fcn = build("fcn", 3, 2, 4)
     with pytest.raises(ModelError, match=r"wide\.pth: the weights of another network"):
-        load_encoder(fcn, tmp_path / "wide.pth")
+        load_resnet(ResNet50(3, 4), tmp_path / "wide.pth")
     torch.save({"a": 1}, tmp_path / "odd.pth")
     with pytest.raises(ModelError, match=r"odd\.pth: not the weights of a ResNet-50"):
-        load_encoder(fcn, tmp_path / "odd.pth")
+        load_resnet(ResNet50(3, 4), tmp_path / "odd.pth")
     torch.save({"conv1.weight": torch.zeros(32), 1: 2}, tmp_path / "flat.pth")
     with pytest.raises(ModelError, match=r"flat\.pth: the weights of another network"):
-        load_encoder(fcn, tmp_path / "flat.pth")
+        load_resnet(ResNet50(3, 4), tmp_path / "flat.pth")
     with pytest.raises(ModelError, match=r"gone\.pth: checkpoint cannot be read"):
-        load_encoder(fcn, tmp_path / "gone.pth")
-    with pytest.raises(ConfigError, match="elu_unet has no encoder"):
-        load_encoder(build("elu_unet", 1, 2, 1), tmp_path / "wide.pth")
+        load_resnet(ResNet50(3, 4), tmp_path / "gone.pth")
     save_checkpoint(build("fcn", 3, 2, 4), tmp_path / "fcn.pt")
     with pytest.raises(ModelError, match=r"fcn of 3 channels, 2 classes .* of fcn of 3 channels, 4 classes"):
         begin_with(build("fcn", 3, 4, 4), tmp_path / "fcn.pt")

@@ -18,15 +18,14 @@ from calibration.network.datasets.opening import open_dataset
 from calibration.network.evaluation import classify, evaluation_of, unseen_by
 from calibration.network.export import export
 from calibration.network.losses import LARGE, ComponentLoss, ReducedLoss, component_weights
-from calibration.network.networks.resnet import ResNet50
 from calibration.network.networks.table import build
-from calibration.network.own_data import GroupedWebs, network_for, train_on
+from calibration.network.own_data import network_for, train_on
 from calibration.network.reliability import Reliability
 from calibration.network.rendered import render_webs
 from calibration.network.splitting import split_groups
 from calibration.network.temperature import calibrate
 from calibration.network.thresholds import choose_thresholds, probabilities
-from calibration.network.train import Course, train
+from calibration.network.train import Course
 from calibration.network.training_commands import train as train_command
 from calibration.network.unet import UNet
 from edge.core.errors import ConfigError, ModelError
@@ -173,29 +172,6 @@ def test_the_line_refuses_a_model_of_photographs_in_one_line(
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "'gray'" in done.stderr
-
-
-def test_a_training_begins_with_weights_for_its_encoder_or_is_refused_in_a_line(
-    tiles: Path, tmp_path: Path, foilsight: Callable[..., CompletedProcess[str]]
-) -> None:
-    given = ResNet50(3, 2).state_dict()
-    torch.save(given | {"fc.bias": torch.zeros(1000)}, tmp_path / "resnet.pth")
-    options = {"features": 2, "iterations": 1, "batch": 2, "patch": 32, "seed": 1, "encoder": tmp_path / "resnet.pth"}
-    photographs, deep = GroupedWebs(open_dataset(str(tiles))), "deeplabv3plus_windowed"
-    network = train(photographs, labels=["good", "spot"], channels=["gray"], network_name=deep, **options)
-    name = "layer3.5.conv2.weight"
-    torch.testing.assert_close(network.encoder.state_dict()[name], given[name], rtol=0, atol=1e-3)
-    (tmp_path / "other.pth").write_bytes(b"weights")
-    for encoder, more, says in (
-        ("resnet.pth", ("--network", "unet_half"), "resnet.pth: unet_half has no encoder"),
-        ("other.pth", ("--network", deep), "other.pth: not a checkpoint"),
-        ("gone.pth", ("--network", deep), "gone.pth: checkpoint cannot be read"),
-        ("resnet.pth", ("--start", "m.onnx"), "can begin with one of them only"),
-    ):
-        asked = ("train", tmp_path / "m.onnx", "--data", tiles, "--patch", 32, "--encoder", tmp_path / encoder, *more)
-        refused = foilsight(*asked)
-        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-        assert says in refused.stderr
 
 
 def test_a_network_whose_pooling_ends_runs_window_by_window(tmp_path: Path) -> None:

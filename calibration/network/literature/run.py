@@ -15,10 +15,10 @@ from calibration.network.literature.detector import CLASSIFIER, NETWORK, Detecto
 from calibration.network.literature.images import Images, Survey, survey
 from calibration.network.literature.judging import Judgement, choose_thresholds, judge, make_folder
 from calibration.network.literature.recipes import Recipe
+from calibration.network.literature.weights import begin_with, load_resnet
 from calibration.network.losses import BceDice, CrossEntropy
 from calibration.network.networks.table import architecture, build
 from calibration.network.train import THREADS
-from calibration.network.weights import begin_with, load_encoder
 from edge.core.errors import ConfigError
 
 LOSSES = {"ce": CrossEntropy, "bce_dice": BceDice}
@@ -113,10 +113,13 @@ def _fitted(
 
 
 def _begin(network: nn.Module, weights: Path, file: str, recipe: Recipe) -> None:
+    encoder = getattr(network, "encoder", None)
     if weights.is_dir():
         begin_with(network, weights / file)
-    elif hasattr(network, "encoder") or recipe.classifier is None:
-        load_encoder(network, weights)
+    elif encoder is not None:
+        load_resnet(encoder, weights)
+    elif recipe.classifier is None:
+        raise ConfigError(f"{weights}: {recipe.network} has no ResNet-50: give the folder of an earlier training")
 
 
 def _unfinished(out: Path) -> Path:

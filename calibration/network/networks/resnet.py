@@ -43,10 +43,6 @@ class ResNet50(nn.Module):
     first block of a level as far as the level before, the others twice as far.
     """
 
-    published = "a ResNet-50 in torchvision's names"
-    first = "conv1"
-    not_taken = ("fc.",)
-
     def __init__(self, channels: int, features: int = FEATURES, output_stride: int = 32) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, features, 7, stride=2, padding=3, bias=False)
